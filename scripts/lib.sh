@@ -1,0 +1,56 @@
+# Shared by the scripts: finds the project, makes .venv from the lock files, installs system packages.
+# POSIX sh; needs python3 >= 3.11. Never assumes make or the venv module.
+set -eu
+ROOT=${POSTHOUSE_ROOT:-$(cd "$(dirname "$0")/.." && pwd)}
+VENV="$ROOT/.venv"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+say() { printf '%s\n' "$*" >&2; }
+
+# need_packages PACKAGE...: installs the Debian packages that are missing; without root it says how.
+need_packages() {
+    missing=""
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "install ok installed" || missing="$missing $package"
+    done
+    [ -z "$missing" ] && return 0
+    if [ "$(id -u)" != 0 ]; then
+        say "These Debian packages are missing:$missing"
+        say "Install them with: sudo apt-get install -y --no-install-recommends$missing"
+        return 1
+    fi
+    say "installing$missing"
+    # No service may start by itself on the machine that tests us.
+    policy=/usr/sbin/policy-rc.d
+    made_policy=""
+    if [ ! -e "$policy" ]; then printf '#!/bin/sh\nexit 101\n' > "$policy"; chmod 755 "$policy"; made_policy=1; fi
+    apt_log=$(mktemp)
+    if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } > "$apt_log" 2>&1; then
+        tail -20 "$apt_log" >&2
+        [ -z "$made_policy" ] || rm -f "$policy"
+        return 1
+    fi
+    rm -f "$apt_log"
+    [ -z "$made_policy" ] || rm -f "$policy"
+}
+
+# setup LOCK: brings .venv to what requirements/LOCK.lock says; a stamp makes a second call free.
+setup() {
+    lock="$ROOT/requirements/$1.lock"
+    stamp="$VENV/.posthouse-$1"
+    want=$(cat "$lock" "$ROOT/pyproject.toml" | sha256sum | cut -d' ' -f1)
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then return 0; fi
+    if [ ! -x "$VENV/bin/pip" ]; then
+        if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then need_packages python3-venv || return 1; fi
+        say "making $VENV"
+        python3 -m venv --clear "$VENV"
+    fi
+    say "installing Python packages ($1.lock)"
+    "$VENV/bin/pip" install -q --require-hashes -r "$lock"
+    # The project itself by a path entry: no build step, edits are in force at once.
+    site=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    printf '%s\n' "$ROOT/src" > "$site/posthouse.pth"
+    printf '#!/bin/sh\nexec "%s" -m posthouse "$@"\n' "$VENV/bin/python" > "$VENV/bin/posthouse"
+    chmod 755 "$VENV/bin/posthouse"
+    printf '%s' "$want" > "$stamp"
+}
