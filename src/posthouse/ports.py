@@ -205,3 +205,153 @@ class Tools:
     relay: Relay
     new_mail_id: Callable[[], MailId]
     random: Callable[[], float]
+
+
+# --- What console process, CLI on the data dir and workers share: inventory, accounts, commands, history -----
+# These are synchronous: the console calls them on a thread pool, workers on their store's thread.
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProfile:
+    """A server profile as stored: canonical JSON (core.profile.profile_json) and its revision."""
+
+    document: Mapping[str, object]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInventory:
+    """What is in force; `revision` grows with every change."""
+
+    revision: int
+    profiles: tuple[StoredProfile, ...]
+    rules: tuple[Mapping[str, object], ...]
+    """In their order of priority, canonical JSON."""
+
+
+class InventoryStore(Protocol):
+    """Server profiles and security rules in the database."""
+
+    def load(self) -> StoredInventory: ...
+
+    def revision(self) -> int:
+        """Cheap: looked at every 0.5 s by every worker."""
+
+    def replace(
+        self,
+        profiles: Sequence[Mapping[str, object]],
+        rules: Sequence[Mapping[str, object]],
+        *,
+        expected_revision: int,
+        by: str,
+        now: float,
+    ) -> int:
+        """Makes exactly these profiles and rules the inventory, in one transaction; writes an audit row;
+        returns the new revision (the old one if nothing changed). RevisionConflict if another change came first.
+        A profile whose document did not change keeps its revision, another gets the new one."""
+
+    def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
+        """Newest first: {id, at, by, what, detail}."""
+
+
+class RevisionConflict(Exception):
+    """The inventory changed since it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    role: str
+    created_at: float
+    revoked_at: float | None = None
+
+
+class Accounts(Protocol):
+    """API keys; only their SHA-256 is stored."""
+
+    def create_key(self, *, name: str, role: str, now: float) -> tuple[Key, str]:
+        """The key and its secret (`ph_` + 43 characters), shown once."""
+
+    def keys(self) -> list[Key]: ...
+
+    def revoke_key(self, key_id: str, now: float) -> bool: ...
+
+    def authenticate(self, secret: str) -> Key | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CommandProgress:
+    """How far a command got: reported by `reported` of `expected` live workers."""
+
+    expected: int
+    reported: int
+    recipients: int
+    mails: tuple[MailId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """Live row of a worker: written at most once a second when it changed, and every 5 s as a heartbeat."""
+
+    worker: str
+    at: float
+    facts: Mapping[str, object]
+    """JSON: {"sessions": n, "memory_mails": n, "received": n, "relayed": n, "inventory_revision": n, "pid": n}"""
+
+
+class Commands(Protocol):
+    """Rows by which the console steers workers, and live rows of the workers."""
+
+    def submit(self, command: QueueCommand, now: float) -> int:
+        """Stores the command (its `id` is ignored) and returns its id."""
+
+    def pending(self, worker: str, since: float) -> list[QueueCommand]:
+        """Commands younger than `since` that this worker has not reported on, oldest first. Cheap."""
+
+    def report(self, worker: str, command_id: int, acted: Acted, now: float) -> None: ...
+
+    def progress(self, command_id: int, now: float) -> CommandProgress:
+        """`expected` counts workers whose heartbeat is younger than 15 s."""
+
+    def heartbeat(self, state: WorkerState) -> None: ...
+
+    def workers(self, now: float) -> list[WorkerState]:
+        """Those with a heartbeat younger than 15 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailQuery:
+    """Filter of Email history; all given must match. Text filters are case-insensitive substrings."""
+
+    sender: str = ""
+    recipient: str = ""
+    subject: str = ""
+    status: str = ""
+    """queued (= active or queued), held, relayed, failed, deleted; a mail matches if one recipient has it."""
+    rule: str = ""
+    since: float | None = None
+    until: float | None = None
+    limit: int = 50
+    before: str = ""
+    """Cursor: only mails with an id below it (ids sort by time); newest first."""
+
+
+class History(Protocol):
+    """Reads mails, recipients, attempts and trail; on SQLite it opens every worker's file and merges.
+
+    Rows come as JSON-able dicts whose keys are the column names of storage/schema.py, with
+    `status` (the summary over its recipients) added to each mail.
+    """
+
+    def search(self, query: MailQuery) -> list[Mapping[str, object]]:
+        """Mails without content; each with `recipients`: [{seq, address, state, rule, profile, due_at, tries,
+        detail}] (at most 20 of them, `recipient_count` has all)."""
+
+    def mail(self, mail_id: str) -> Mapping[str, object] | None:
+        """One mail whole: session, recipients, attempts, trail, contents (kind and size only)."""
+
+    def queue(self) -> list[Mapping[str, object]]:
+        """Per profile: {profile, queued, held, oldest_at, next_due}."""
