@@ -26,18 +26,12 @@ TABLE: tuple[Limit, ...] = (
     Limit("received_fields", 100, 20, 1000, "fields", "Received fields above which a mail loops: 554 5.4.6"),
     Limit("errors", 20, 3, 1000, "replies", "5yz replies in one SMTP session before 421 4.7.0 ends it"),
     Limit("idle_commands", 200, 20, 100000, "commands", "NOOP, RSET, VRFY, HELP, EHLO without a mail"),
-    Limit(
-        "sessions", 1000, 10, 100000, "sessions", "open SMTP sessions per worker; further ones get 421 4.3.2"
-    ),
-    Limit(
-        "sessions_per_client", 200, 1, 100000, "sessions", "open SMTP sessions per client address and worker"
-    ),
+    Limit("sessions", 1000, 10, 100000, "sessions", "open SMTP sessions per worker; further ones get 421 4.3.2"),
+    Limit("sessions_per_client", 200, 1, 100000, "sessions", "open SMTP sessions per client address and worker"),
     Limit("pending_input_octets", 65536, 4096, 1048576, "octets", "input kept while a reply is outstanding"),
     Limit("command_seconds", 300, 10, 3600, "seconds", "for a whole command line, from the last reply"),
     Limit("data_idle_seconds", 300, 10, 3600, "seconds", "without an octet of content"),
-    Limit(
-        "data_rate_octets", 500, 0, 1000000, "octets/s", "least average rate of content after data_rate_grace"
-    ),
+    Limit("data_rate_octets", 500, 0, 1000000, "octets/s", "least average rate of content after data_rate_grace"),
     Limit("data_rate_grace_seconds", 60, 1, 3600, "seconds", "before data_rate_octets is asked for"),
     Limit("stress_seconds", 10, 1, 300, "seconds", "each deadline while sessions exceed stress_percent"),
     Limit("stress_percent", 80, 10, 100, "percent", "of `sessions`, above which stress_seconds holds"),
@@ -53,9 +47,7 @@ TABLE: tuple[Limit, ...] = (
     Limit("transactions_per_server", 20, 1, 1000, "transactions", "open at one server at a time, per node"),
     Limit("memory_mails", 5000, 10, 1000000, "mails", "in the memory of a worker; further ones by id only"),
     Limit("memory_octets", 134217728, 1048576, 17179869184, "octets", "of content in the memory of a worker"),
-    Limit(
-        "lifetime_seconds", 432000, 60, 2592000, "seconds", "from receipt until a failure DSN ends the tries"
-    ),
+    Limit("lifetime_seconds", 432000, 60, 2592000, "seconds", "from receipt until a failure DSN ends the tries"),
     Limit("delay_seconds", 14400, 60, 2592000, "seconds", "from receipt until the delay DSN"),
     Limit("free_octets", 536870912, 1048576, 1099511627776, "octets", "least free space: below it 452 4.3.1"),
     Limit("failed_days", 14, 1, 3650, "days", "that the content of a failed email is kept"),
