@@ -187,9 +187,10 @@ class Relay(Protocol):
     """Hands one transaction to one server: the SMTP client."""
 
     async def send(
-        self, server: str, transaction: Transaction, may_finish: Callable[[], Awaitable[bool]]
+        self, server: str, transaction: Transaction, may_finish: Callable[[], bool | Awaitable[bool]]
     ) -> ServerAnswer:
-        """`server` is a canonical smtp:// specification. `may_finish` is asked just before the final dot; on
+        """`server` is a canonical smtp:// specification. `may_finish` is asked just before the final dot (a plain
+        bool is the quick way, an awaitable only where the lease must be renewed first); on
         False the connection is closed and the recipients get SERVER_FAULT without blame. Never raises
         for anything the network does."""
 
