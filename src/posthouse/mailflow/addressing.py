@@ -1,0 +1,146 @@
+"""Address a profile's servers in preference order until one does the service.
+
+The walk follows the failure table of design section 3 (what each result means is decided in `core/reply.py`):
+a server's fault or the message's transient fault leads to the next server, a permanent reply ends the walk for
+that recipient, a 4yz to RCPT waits for the schedule, and a lost reply to the final dot gets one more try at once
+on a fresh connection to the same server and goes no further in this attempt.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from posthouse.core.envelope import Recipient
+from posthouse.core.mail import AttemptRow, MailRecipient
+from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
+from posthouse.mailflow.active import Parcel
+from posthouse.ports import Clock, Relay
+
+DUPLICATE = "possible duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Where the walk left one recipient."""
+
+    result: RecipientResult
+    server: str
+    """Canonical specification of the server that gave the result; empty if none was addressed."""
+    dsn_offered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What a walk yielded."""
+
+    settled: dict[int, Settled]
+    """By recipient seq; every recipient of the parcel is in it."""
+    attempts: tuple[AttemptRow, ...]
+    served_by: str = ""
+    """The server that did the service, for round robin; empty if none did."""
+
+
+class Walk:
+    """One delivery attempt of one parcel over the servers of its profile."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        clock: Clock,
+        parcel: Parcel,
+        order: tuple[str, ...],
+        may_finish: Callable[[], bool | Awaitable[bool]],
+    ) -> None:
+        self._relay, self._clock, self._parcel = relay, clock, parcel
+        self._order, self._may_finish = order, may_finish
+        self._settled: dict[int, Settled] = {}
+        self._attempts: list[AttemptRow] = []
+        self._served_by = ""
+
+    async def run(self) -> Walked:
+        """Goes on until every recipient is settled or the order is exhausted."""
+        pending = self._parcel.recipients
+        for server in self._order:
+            pending = await self._address(server, pending)
+            if not pending:
+                break
+        for recipient in pending:
+            if recipient.seq not in self._settled:
+                none = RecipientResult(Result.SERVER_FAULT, "the profile has no server to address", "4.4.4")
+                self._settled[recipient.seq] = Settled(none, "")
+        return Walked(self._settled, tuple(self._attempts), self._served_by)
+
+    async def _address(self, server: str, pending: tuple[MailRecipient, ...]) -> tuple[MailRecipient, ...]:
+        """Addresses one server; returns the recipients that go on to the next."""
+        marks = (DUPLICATE,) if any(r.uncertain_at for r in pending) else ()
+        answer = await self._send(server, pending, marks)
+        lost = tuple(
+            recipient
+            for recipient, result in zip(pending, answer.recipients, strict=True)
+            if result.result is Result.UNCERTAIN
+        )
+        if lost:  # one more try at once, on a fresh connection to the same server
+            second = await self._send(server, lost, (DUPLICATE,))
+            for recipient, result in zip(lost, second.recipients, strict=True):
+                if result.result in (Result.SERVER_FAULT, Result.TRANSIENT, Result.LATER):
+                    # Nobody knows whether the first try arrived: this recipient stays uncertain.
+                    held = RecipientResult(Result.UNCERTAIN, result.reply, result.status, Stage.FINAL_DOT)
+                    self._settled[recipient.seq] = Settled(held, server)
+        return tuple(
+            recipient
+            for recipient in pending
+            if self._settled[recipient.seq].result.result in (Result.SERVER_FAULT, Result.TRANSIENT)
+        )
+
+    async def _send(
+        self, server: str, recipients: tuple[MailRecipient, ...], marks: tuple[str, ...]
+    ) -> ServerAnswer:
+        """One transaction with one server, kept as an attempt row."""
+        mail = self._parcel.mail
+        started, clock = self._clock.now(), self._clock.monotonic()
+        answer = await self._relay.send(
+            server,
+            Transaction(
+                reverse_path=mail.reverse_path,
+                recipients=tuple([Recipient(r.address, r.notify, r.orcpt) for r in recipients]),
+                prefix=mail.trace_field,
+                content=mail.contents[self._parcel.version],
+                size=mail.size + len(mail.trace_field),
+                body=mail.body,
+                smtputf8=mail.smtputf8,
+                ret=mail.ret,
+                envid=mail.envid,
+            ),
+            self._may_finish,
+        )
+        for recipient, result in zip(recipients, answer.recipients, strict=True):
+            self._settled[recipient.seq] = Settled(result, server, answer.dsn_offered)
+        if not answer.fault:
+            self._served_by = server
+        outcome = _outcome(answer)
+        marks = (*marks, *answer.marks)
+        self._attempts.append(
+            AttemptRow(
+                started_at=started,
+                seconds=self._clock.monotonic() - clock,
+                profile=self._parcel.profile,
+                server=server,
+                order=self._order,
+                outcome=outcome,
+                summary=answer.fault or answer.recipients[0].reply,
+                replies=tuple(
+                    [
+                        (recipient.seq, result.result.value, result.reply)
+                        for recipient, result in zip(recipients, answer.recipients, strict=True)
+                    ]
+                ),
+                transcript=answer.transcript if outcome != "relayed" or marks else (),
+                marks=marks,
+            )
+        )
+        return answer
+
+
+def _outcome(answer: ServerAnswer) -> str:
+    """The attempt in one word."""
+    results = {result.result for result in answer.recipients}
+    return next(iter(results)).value if len(results) == 1 else "mixed"

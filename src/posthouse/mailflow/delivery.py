@@ -1,0 +1,328 @@
+"""Takes due mail, groups it by next hop, makes attempts, records each.
+
+One coroutine per delivery attempt; the SMTP dialogue itself runs in callbacks. What an attempt changed goes to
+the spool in one commit together with the DSNs it calls for; until that commit is durable the parcel is kept and
+the commit is tried again, so that a mail the next hop has taken is not sent twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+
+from posthouse.core import preference, retry
+from posthouse.core.inventory import Inventory
+from posthouse.core.mail import (
+    Mail,
+    MailRecipient,
+    RecipientState,
+    TrailEntry,
+)
+from posthouse.core.outcome import Result
+from posthouse.mailflow.active import ActiveQueue, NextHop, Parcel, parcels
+from posthouse.mailflow.addressing import Settled, Walk, Walked
+from posthouse.mailflow.notices import Generated, Notices
+from posthouse.ports import Acted, LeaseLost, Outcome, QueueCommand, Tools
+from posthouse.settings import NodeSettings
+from posthouse.telemetry import DeliveryLog, logger
+
+log = logger("delivery")
+
+# The longest a deferred mail oversleeps; the schedule's steps are minutes.
+TICK_SECONDS = 1.0
+# A refill is one read of the database; a larger one would hold the writer up.
+REFILL_MAILS = 500
+
+
+class Delivery:
+    """One worker's deliveries; `inventory` and `settings` are swapped whole on reload."""
+
+    def __init__(
+        self, tools: Tools, settings: NodeSettings, inventory: Inventory, per_server: int, results: DeliveryLog
+    ) -> None:
+        """`per_server`: this worker's share of `transactions_per_server`."""
+        self._tools = tools
+        self.settings = settings
+        self.inventory = inventory
+        self.per_server = per_server
+        self._results = results
+        self._queue = ActiveQueue(settings.limits.memory_mails, settings.limits.memory_octets)
+        self._rotations: dict[str, preference.Rotation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refilling: set[str] = set()
+        self._stopping = False
+        self.relayed = 0
+
+    @property
+    def in_memory(self) -> int:
+        """Parcels in this worker's memory."""
+        return self._queue.held
+
+    # --- from the pipeline: new mail --------------------------------------------------------------------
+
+    def admit(self, mail: Mail) -> Mail:
+        """Before the commit: recipients for which memory has room stay ACTIVE, the others become QUEUED."""
+        refused = [
+            parcel for parcel in parcels(mail, mail.recipients) if not self._queue.reserve(parcel.profile, parcel.octets)
+        ]
+        if not refused:
+            return mail
+        put_off = {recipient.seq for parcel in refused for recipient in parcel.recipients}
+        return replace(
+            mail,
+            recipients=tuple(
+                replace(r, state=RecipientState.QUEUED) if r.seq in put_off else r for r in mail.recipients
+            ),
+        )
+
+    def withdraw(self, mail: Mail) -> None:
+        """The commit failed: gives back what `admit` took."""
+        for parcel in parcels(mail, _active(mail)):
+            self._queue.free(parcel.profile, parcel.octets)
+
+    def enqueue(self, mail: Mail) -> None:
+        """The commit is durable: the mail goes straight on, in memory."""
+        for parcel in parcels(mail, _active(mail)):
+            self._queue.put(parcel)
+            self._start(parcel.profile)
+
+    # --- the loop ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Looks for due mail until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def look(self) -> None:
+        """Takes what is due now of every next hop that has room."""
+        try:
+            now = self._tools.clock.now()
+            for profile, due_at in (await self._tools.spool.next_due()).items():
+                if due_at <= now:
+                    await self._refill(profile)
+        except Exception as error:
+            log.error("queue not read", error=repr(error))
+
+    async def _refill(self, profile: str) -> None:
+        """Takes due mail of one next hop from the database into memory."""
+        mails, octets = self._queue.room(profile)
+        if self._stopping or mails == 0 or octets == 0 or profile in self._refilling:
+            return
+        self._refilling.add(profile)
+        hop = self._queue.hop(profile)
+        try:
+            asked = min(mails, REFILL_MAILS)
+            taken = await self._tools.spool.take_due(profile, self._tools.clock.now(), asked, octets)
+            hop.backlog = len(taken) == asked
+            for mail in taken:
+                for parcel in parcels(mail, mail.recipients, retry=True):
+                    self._queue.force(parcel.profile, parcel.octets)
+                    self._queue.put(parcel)
+        finally:
+            self._refilling.discard(profile)
+        self._start(profile)
+
+    def _limit(self, profile: str) -> int:
+        """How many transactions may be open for a next hop. With failover all go to one server."""
+        found = self.inventory.profiles.get(profile)
+        if found is None or found.preference is preference.Preference.FAILOVER:
+            return self.per_server
+        return self.per_server * len(found.servers)
+
+    def _start(self, profile: str) -> None:
+        hop = self._queue.hop(profile)
+        while hop.running < self._limit(profile) and not self._stopping:
+            parcel = self._queue.pop(profile)
+            if parcel is None:
+                break
+            hop.running += 1
+            task = asyncio.get_running_loop().create_task(self._attempt(parcel, hop))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if hop.backlog and hop.waiting < self._limit(profile) and profile not in self._refilling and not self._stopping:
+            refill = asyncio.get_running_loop().create_task(self._refill(profile))
+            self._tasks.add(refill)
+            refill.add_done_callback(self._tasks.discard)
+
+    async def stop(self, seconds: float) -> None:
+        """Lets attempts under way end for at most `seconds`; the rest is taken up again at the next start."""
+        self._stopping = True
+        running = [task for task in self._tasks if not task.done()]
+        if running:
+            _, late = await asyncio.wait(running, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # --- one attempt -------------------------------------------------------------------------------------
+
+    async def _attempt(self, parcel: Parcel, hop: NextHop) -> None:
+        try:
+            walked = await Walk(
+                self._tools.relay, self._tools.clock, parcel, self._order(parcel), self._may_finish
+            ).run()
+            if walked.served_by:
+                self._served(parcel.profile, walked.served_by)
+            await self._settle(parcel, walked)
+        except Exception:
+            # A bug of ours: the mail stays durable and ACTIVE; it is tried again at the next start.
+            log.exception("attempt failed", id=parcel.mail.id)
+        finally:
+            hop.running -= 1
+            self._queue.free(parcel.profile, parcel.octets)
+            self._start(parcel.profile)
+
+    def _order(self, parcel: Parcel) -> tuple[str, ...]:
+        profile = self.inventory.profiles.get(parcel.profile)
+        if profile is None:
+            return ()
+        return preference.order(
+            profile.preference,
+            profile.server_texts,
+            self._rotations.get(parcel.profile, preference.Rotation()),
+            self._tools.random(),
+            parcel.recipients[0].uncertain_at,
+        )
+
+    def _served(self, name: str, server: str) -> None:
+        profile = self.inventory.profiles.get(name)
+        if profile is not None:
+            rotation = self._rotations.get(name, preference.Rotation())
+            self._rotations[name] = preference.served(rotation, profile.server_texts, server)
+
+    def _may_finish(self) -> bool | Awaitable[bool]:
+        """The lease is looked at just before the final dot (design section 3, Uncertain)."""
+        return True if self._tools.spool.lease_fresh() else self._tools.spool.renew()
+
+    # --- what an attempt changes -------------------------------------------------------------------------
+
+    async def _settle(self, parcel: Parcel, walked: Walked) -> None:
+        """From results to rows: new states, DSNs, one commit, one log line per result."""
+        now = self._tools.clock.now()
+        mail = parcel.mail
+        changed = tuple([self._changed(mail, r, walked.settled[r.seq], now) for r in parcel.recipients])
+        self._log(mail, changed, walked, now)
+        trail: list[TrailEntry] = []
+        generated: list[Generated] = []
+        if any(r.state is not RecipientState.RELAYED or "SUCCESS" in r.notify for r in changed):
+            trail += _deferrals(changed, now)
+            notices = Notices(self.settings, self._tools, self.inventory)
+            generated, changed, told = notices.called_for(mail, changed, walked.settled, now)
+            trail += told
+        generated = [(self.admit(own), entries) for own, entries in generated]
+        await self._record(
+            Outcome(mail, changed, walked.attempts, tuple(trail), tuple([(m, tuple(t)) for m, t in generated]))
+        )
+        for own, _ in generated:
+            self.enqueue(own)
+
+    def _changed(self, mail: Mail, recipient: MailRecipient, settled: Settled, now: float) -> MailRecipient:
+        """The recipient's row after this attempt."""
+        result = settled.result
+        match result.result:
+            case Result.RELAYED:
+                self.relayed += 1
+                return replace(recipient, state=RecipientState.RELAYED, detail=result.reply, uncertain_at="")
+            case Result.PERMANENT:
+                return replace(recipient, state=RecipientState.FAILED, detail=result.reply, uncertain_at="")
+            case Result.SERVER_FAULT | Result.TRANSIENT | Result.LATER | Result.AGAIN | Result.UNCERTAIN:
+                uncertain_at = settled.server if result.result is Result.UNCERTAIN else ""
+                due_at = retry.next_attempt(recipient.tries, now, mail.received_at, self.settings.limits)
+                if due_at is None:
+                    return replace(
+                        recipient,
+                        state=RecipientState.FAILED,
+                        detail=f"given up: {result.reply}",
+                        tries=recipient.tries + 1,
+                        uncertain_at=uncertain_at,
+                    )
+                return replace(
+                    recipient,
+                    state=RecipientState.QUEUED,
+                    due_at=due_at,
+                    tries=recipient.tries + 1,
+                    detail=result.reply,
+                    uncertain_at=uncertain_at,
+                )
+
+    def _log(self, mail: Mail, changed: tuple[MailRecipient, ...], walked: Walked, now: float) -> None:
+        for recipient in changed:
+            settled = walked.settled[recipient.seq]
+            event = "deferred" if recipient.state is RecipientState.QUEUED else recipient.state.value
+            self._results.result(
+                now,
+                mail.id,
+                mail.reverse_path,
+                recipient.address,
+                settled.server or "none",
+                event,
+                settled.result.status,
+                now - mail.received_at,
+                settled.result.reply,
+            )
+
+    async def _record(self, outcome: Outcome) -> None:
+        """Commits; tries again while the disk refuses, for the next hop's 250 must not be forgotten."""
+        pause = 0.5
+        while True:
+            error = await self._commit(outcome)
+            if error is None:
+                return
+            if isinstance(error, LeaseLost):
+                log.warning("lease lost, result void", id=outcome.mail.id)
+                return
+            log.error("result not stored, trying again", id=outcome.mail.id, error=repr(error))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 30.0)
+
+    def _commit(self, outcome: Outcome) -> "asyncio.Future[Exception | None]":
+        future: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        def done(error: Exception | None) -> None:
+            if not future.done():
+                future.set_result(error)
+
+        self._tools.spool.record(outcome, done)
+        return future
+
+    # --- operators' commands -----------------------------------------------------------------------------
+
+    async def command(self, command: QueueCommand) -> Acted:
+        """Carries out retry, hold, release, reroute or delete on this worker's mails."""
+        now = self._tools.clock.now()
+        if command.kind in ("hold", "reroute", "delete"):
+            for parcel in self._queue.take_out(lambda parcel: _concerns(command, parcel)):
+                back = tuple([replace(r, state=RecipientState.QUEUED, due_at=now) for r in parcel.recipients])
+                await self._record(Outcome(parcel.mail, back))
+        acted = await self._tools.spool.act(command, now)
+        if command.kind in ("retry", "release", "reroute"):
+            await self.look()
+        return acted
+
+
+def _concerns(command: QueueCommand, parcel: Parcel) -> bool:
+    return (not command.mails or parcel.mail.id in command.mails) and command.profile in ("", parcel.profile)
+
+
+def _active(mail: Mail) -> tuple[MailRecipient, ...]:
+    return tuple([r for r in mail.recipients if r.state is RecipientState.ACTIVE])
+
+
+def _deferrals(changed: tuple[MailRecipient, ...], now: float) -> list[TrailEntry]:
+    """Trail entries for those that wait and those that ended without delivery."""
+    entries = []
+    waiting = [r for r in changed if r.state is RecipientState.QUEUED]
+    if waiting:
+        detail: dict[str, object] = {
+            "recipients": [r.seq for r in waiting],
+            "due_at": min(r.due_at for r in waiting),
+            "why": waiting[0].detail,
+        }
+        entries.append(TrailEntry(now, "deferred", detail))
+    failed = [r for r in changed if r.state is RecipientState.FAILED]
+    if failed:
+        detail = {"recipients": [r.seq for r in failed], "state": "failed", "why": failed[0].detail}
+        entries.append(TrailEntry(now, "ended", detail))
+    return entries
+
+
