@@ -1,0 +1,402 @@
+"""The composition root: the only place that joins adapters (clients, storage) to the flow.
+
+`serve` is the supervisor's start; `python -m posthouse.app worker|console` are its children (see `node.py`).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from posthouse import __version__, node, telemetry, tls
+from posthouse.clients.smtp import SmtpRelay
+from posthouse.core.faults import Fault, InvalidInput
+from posthouse.core.inventory import (
+    Inventory,
+    build_inventory,
+    load_toml,
+    merge,
+    parse_inventory,
+)
+from posthouse.core.mail_id import MailIds
+from posthouse.inbound.listener import Listeners
+from posthouse.mailflow.delivery import Delivery
+from posthouse.mailflow.pipeline import Pipeline
+from posthouse.ports import InventoryStore, RevisionConflict, SystemClock, Tools, WorkerState
+from posthouse.settings import ListenerTls, NodeSettings, load_settings
+from posthouse.storage import open as storage
+
+POLL_SECONDS = 0.5
+HEARTBEAT_SECONDS = 5.0
+
+open_shared = storage.open_shared
+
+
+# --- serve: the supervisor -------------------------------------------------------------------------------
+
+
+def serve(config: str | None, inventory: str | None, flags: Mapping[str, str], prune: bool = False) -> int:
+    """Runs a node until SIGTERM; prints `ready` on standard output. Returns the exit code."""
+    telemetry.configure("serve")
+    log = telemetry.logger("serve")
+    try:
+        settings = read_settings(config, flags)
+        data_dir = Path(settings.data_dir)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with lock_data_dir(data_dir):
+            store = open_shared(str(data_dir), settings.database)
+            apply_inventory_file(store.inventory, inventory, prune=prune, by="serve")
+            leave_console_key(data_dir, store)
+            store.close()
+            children = bind_children(settings, data_dir)
+            write_node_file(data_dir, children)
+
+            def reload() -> NodeSettings | None:
+                try:
+                    fresh = read_settings(config, flags)
+                    shared = open_shared(str(data_dir), settings.database)
+                    try:
+                        apply_inventory_file(shared.inventory, inventory, prune=prune, by="SIGHUP")
+                    finally:
+                        shared.close()
+                    return fresh
+                except (InvalidInput, OSError) as error:
+                    log.error("files refused, the old ones stay in force", error=str(error))
+                    return None
+
+            def ready() -> None:
+                print("ready", flush=True)
+                log.info("ready", smtp=[str(s.getsockname()) for s in children[0].sockets], version=__version__)
+
+            return asyncio.run(node.Node(children, ready, reload).run())
+    except InvalidInput as error:
+        for fault in error.faults:
+            print(f"{fault}", file=sys.stderr)
+        return 1
+    except (node.PortTaken, DataDirTaken, storage.SchemaTooNew) as error:
+        print(f"posthouse: {error}", file=sys.stderr)
+        return 1
+
+
+class DataDirTaken(Exception):
+    """A second `serve` on one data dir."""
+
+
+@contextlib.contextmanager
+def lock_data_dir(data_dir: Path):  # type: ignore[no-untyped-def]
+    """Holds the data dir for this node. Raises DataDirTaken."""
+    with open(data_dir / "node.lock", "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataDirTaken(f"{data_dir}: another posthouse serves this data dir") from error
+        yield
+
+
+def read_settings(config: str | None, flags: Mapping[str, str]) -> NodeSettings:
+    """posthouse.toml, environment and flags. Raises InvalidInput with all faults."""
+    text = None
+    if config is not None:
+        text = _read(config)
+    settings, faults = load_settings(
+        text,
+        environ=os.environ,
+        flags=flags,
+        hostname=socket.getfqdn(),
+        cores=os.cpu_count() or 1,
+    )
+    if settings is None:
+        raise InvalidInput(faults)
+    return settings
+
+
+def apply_inventory_file(store: InventoryStore, path: str | None, *, prune: bool, by: str) -> None:
+    """What the file names is overwritten; what it does not name stays unless `prune`. Raises InvalidInput."""
+    if path is None:
+        return
+    document, fault = load_toml(_read(path))
+    if fault is not None:
+        raise InvalidInput((fault,))
+    while True:
+        stored = store.load()
+        profiles, rules = merge(
+            [p.document for p in stored.profiles], list(stored.rules), document, prune=prune
+        )
+        _, _, faults = parse_inventory({"server_profiles": profiles, "rules": rules})
+        if faults:
+            raise InvalidInput(faults)
+        try:
+            store.replace(profiles, rules, expected_revision=stored.revision, by=by, now=time.time())
+            return
+        except RevisionConflict:
+            continue
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise InvalidInput((Fault("file", path, f"cannot be read: {reason}.", "Give a readable file."),)) from error
+
+
+def leave_console_key(data_dir: Path, store: storage.SharedStore) -> None:
+    """Leaves a 0600 file with an administrator key, so that the CLI on this machine can act."""
+    path = data_dir / "console.key"
+    if path.exists() and store.accounts.authenticate(path.read_text(encoding="ascii").strip()) is not None:
+        return
+    _, secret = store.accounts.create_key(name="console.key", role="administrator", now=time.time())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secret + "\n")
+
+
+def bind_children(settings: NodeSettings, data_dir: Path) -> list[node.Child]:
+    """Binds every address and lays out the children: workers first, then the console."""
+    node_id_file = data_dir / "node-id"
+    if not node_id_file.exists():
+        node_id_file.write_text(os.urandom(6).hex(), encoding="ascii")
+    node_id, boot_id = node_id_file.read_text(encoding="ascii").strip(), os.urandom(4).hex()
+    per_listener = [node.listen(listener.listen, settings.workers) for listener in settings.listeners]
+    children = []
+    for index in range(settings.workers):
+        sockets = [copies[index] for copies in per_listener]
+        children.append(_child("worker", index, f"{node_id}/{index}/{boot_id}", settings, sockets))
+    console = node.listen(settings.console, 1)
+    children.append(_child("console", 0, f"{node_id}/console/{boot_id}", settings, console))
+    return children
+
+
+def _child(
+    role: str, index: int, owner: str, settings: NodeSettings, sockets: list[socket.socket]
+) -> node.Child:
+    descriptors = tuple(s.fileno() for s in sockets)
+    return node.Child(node.Boot(role, index, owner, settings, descriptors), sockets)
+
+
+def write_node_file(data_dir: Path, children: list[node.Child]) -> None:
+    """`node.json`: where this node listens, for the CLI and for tests."""
+    smtp = [_address(s) for s in children[0].sockets]
+    facts = {"console": f"http://{_address(children[-1].sockets[0])}", "smtp": smtp, "pid": os.getpid()}
+    (data_dir / "node.json").write_text(json.dumps(facts) + "\n", encoding="ascii")
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# --- children --------------------------------------------------------------------------------------------
+
+
+def _read_boot() -> node.Boot:
+    boot = node.read_message(0)
+    if not isinstance(boot, node.Boot):
+        raise SystemExit("posthouse.app is started by `posthouse serve` only")
+    return boot
+
+
+def _listen_to_supervisor(on_settings: Callable[[NodeSettings], None], on_end: Callable[[], None]) -> None:
+    """A thread that waits for new settings, or for the end of the supervisor."""
+
+    def wait() -> None:
+        while True:
+            message = node.read_message(0)
+            if message is None:
+                on_end()
+                return
+            if isinstance(message, NodeSettings):
+                on_settings(message)
+
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()
+
+
+def _say_ready(out: TextIO) -> None:
+    out.write("ready\n")
+    out.flush()
+
+
+def load_inventory(store: InventoryStore) -> Inventory:
+    """The stored inventory as the snapshot that the flow works with."""
+    stored = store.load()
+    return build_inventory(stored.revision, [(p.document, p.revision) for p in stored.profiles], stored.rules)
+
+
+class Worker:
+    """One worker process: a whole gateway."""
+
+    def __init__(self, boot: node.Boot) -> None:
+        self._boot = boot
+        self._settings = boot.settings
+        self._stop = asyncio.Event()
+        self._log = telemetry.logger("worker")
+
+    async def run(self) -> None:
+        """Until SIGTERM or the end of the supervisor."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        settings, boot, clock = self._settings, self._boot, SystemClock()
+        self._shared = storage.open_shared(settings.data_dir, settings.database)
+        spool = storage.open_spool(settings.data_dir, settings.database, boot.owner, clock, loop)
+        relay = SmtpRelay(settings.hostname, settings.limits)
+        tools = Tools(clock, spool, relay, MailIds(clock.now, os.urandom).new, random.random)
+        inventory = load_inventory(self._shared.inventory)
+        self._delivery = Delivery(
+            tools, settings, inventory, self._share(settings), telemetry.DeliveryLog(f"worker-{boot.index}")
+        )
+        self._pipeline = Pipeline(tools, settings, inventory, self._delivery)
+        taken = await spool.take_back(clock.now())
+        if taken:
+            self._log.info("took back mail", mails=taken)
+        contexts = self._tls_contexts()
+        sockets = [socket.socket(fileno=descriptor) for descriptor in boot.descriptors]
+        self._listeners = Listeners(
+            sockets=sockets,
+            settings=settings,
+            reception=self._pipeline,
+            tls_contexts=contexts,
+            clock=clock,
+        )
+        await self._listeners.start()
+        _listen_to_supervisor(
+            lambda fresh: loop.call_soon_threadsafe(self._reload_settings, fresh) and None,
+            lambda: loop.call_soon_threadsafe(self._stop.set) and None,
+        )
+        tasks = [loop.create_task(self._delivery.run()), loop.create_task(self._poll(clock, spool))]
+        _say_ready(sys.stdout)
+        await self._stop.wait()
+        await self._listeners.drain(settings.limits.drain_seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._delivery.stop(settings.limits.drain_seconds)
+        await spool.close()
+        self._shared.close()
+
+    def _share(self, settings: NodeSettings) -> int:
+        """This worker's part of a per-node number: n//N + (k < n%N), at least 1."""
+        whole, workers = settings.limits.transactions_per_server, settings.workers
+        return max(1, whole // workers + (self._boot.index < whole % workers))
+
+    def _tls_contexts(self) -> list[object]:
+        contexts: list[object] = []
+        for listener in self._settings.listeners:
+            if listener.tls is ListenerTls.NONE:
+                contexts.append(None)
+            else:
+                identity = tls.ensure_digital_id(self._settings.data_dir, self._settings.hostname)
+                contexts.append(tls.server_context(*identity))
+        return contexts
+
+    def _reload_settings(self, fresh: NodeSettings) -> None:
+        """Limits, trusted clients, own mail and hostname change at once; listeners need a restart."""
+        self._settings = fresh
+        self._delivery.settings = fresh
+        self._delivery.per_server = self._share(fresh)
+        self._pipeline.settings = fresh
+        self._listeners.reload(fresh)
+
+    async def _poll(self, clock: SystemClock, spool: storage.MailSpool) -> None:
+        """Looks for a new inventory revision and for commands; writes the live row."""
+        loop = asyncio.get_running_loop()
+        worker, since, last, written = self._boot.owner, clock.now() - 60, {}, 0.0
+        while True:
+            try:
+                revision = await loop.run_in_executor(None, self._shared.inventory.revision)
+                if revision != self._pipeline.inventory.revision:
+                    fresh = await loop.run_in_executor(None, load_inventory, self._shared.inventory)
+                    self._pipeline.inventory = self._delivery.inventory = fresh
+                    self._log.info("inventory in force", revision=fresh.revision)
+                for command in await loop.run_in_executor(None, self._shared.commands.pending, worker, since):
+                    acted = await self._delivery.command(command)
+                    await loop.run_in_executor(
+                        None, self._shared.commands.report, worker, command.id, acted, clock.now()
+                    )
+                facts = self._facts()
+                now = clock.now()
+                if (facts != last and now - written >= 1) or now - written >= HEARTBEAT_SECONDS:
+                    state = WorkerState(worker, now, facts)
+                    await loop.run_in_executor(None, self._shared.commands.heartbeat, state)
+                    last, written = facts, now
+            except Exception as error:
+                self._log.error("shared database not reached", error=repr(error))
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "pid": os.getpid(),
+            "sessions": self._listeners.sessions_open,
+            "accepted_sessions": self._listeners.sessions_accepted,
+            "memory_mails": self._delivery.in_memory,
+            "received": self._pipeline.received,
+            "relayed": self._delivery.relayed,
+            "inventory_revision": self._pipeline.inventory.revision,
+        }
+
+
+def run_worker(boot: node.Boot) -> None:
+    """The worker process; uvloop, or plain asyncio when POSTHOUSE_LOOP=asyncio."""
+    telemetry.configure(f"worker-{boot.index}")
+    if os.environ.get("POSTHOUSE_LOOP") == "asyncio":
+        asyncio.run(Worker(boot).run())
+    else:
+        import uvloop
+
+        uvloop.run(Worker(boot).run())
+
+
+def run_console(boot: node.Boot) -> None:
+    """The console process: REST API."""
+    from posthouse.web.server import create_app
+    from posthouse.web.server import serve as serve_web
+    from posthouse.web.tools import WebTools
+
+    telemetry.configure("console")
+    settings = boot.settings
+    shared = storage.open_shared(settings.data_dir, settings.database)
+    history = storage.open_history(settings.data_dir, settings.database)
+    tools = WebTools(
+        inventory=shared.inventory,
+        accounts=shared.accounts,
+        commands=shared.commands,
+        history=history,
+        clock=SystemClock(),
+        settings=settings,
+        version=__version__,
+    )
+    bound = socket.socket(fileno=boot.descriptors[0])
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        _listen_to_supervisor(lambda _: None, lambda: loop.call_soon_threadsafe(stop.set) and None)
+        await serve_web(create_app(tools), bound, on_ready=lambda: _say_ready(sys.stdout), stop=stop)
+
+    asyncio.run(main())
+
+
+def main(role: str) -> None:
+    """Entry of a child process."""
+    boot = _read_boot()
+    match role:
+        case "worker":
+            run_worker(boot)
+        case "console":
+            run_console(boot)
+        case _:
+            raise SystemExit(f"unknown role {role!r}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "")
