@@ -54,3 +54,32 @@ setup() {
     chmod 755 "$VENV/bin/posthouse"
     printf '%s' "$want" > "$stamp"
 }
+
+# need_exim: Debian's Exim, unpacked into .work/exim, since its package and Postfix's exclude one another.
+need_exim() {
+    need_packages libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0 || return 1
+    if ! getent passwd Debian-exim >/dev/null; then
+        if [ "$(id -u)" != 0 ]; then
+            say "The user Debian-exim is missing; make it with: sudo useradd -r -U -M -d /nonexistent -s /usr/sbin/nologin Debian-exim"
+            return 1
+        fi
+        useradd -r -U -M -d /nonexistent -s /usr/sbin/nologin Debian-exim
+    fi
+    [ -x "$ROOT/.work/exim/usr/sbin/exim4" ] && return 0
+    say "unpacking Exim into .work/exim"
+    fetched=$(mktemp -d)
+    chmod 777 "$fetched"
+    # The lists may be absent on a fresh machine, and only root may fetch them.
+    apt-cache show exim4-daemon-light >/dev/null 2>&1 || [ "$(id -u)" != 0 ] || apt-get update -q >/dev/null
+    (cd "$fetched" && apt-get download -q exim4-daemon-light >/dev/null) || { rm -rf "$fetched"; return 1; }
+    rm -rf "$ROOT/.work/exim"
+    mkdir -p "$ROOT/.work/exim"
+    dpkg -x "$fetched"/*.deb "$ROOT/.work/exim"
+    rm -rf "$fetched"
+}
+
+# need_test_programs: every program outside Python that a test starts.
+need_test_programs() {
+    need_packages postfix swaks postgresql gcc libc6-dev || return 1
+    need_exim
+}
