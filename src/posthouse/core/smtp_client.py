@@ -1,0 +1,550 @@
+"""SMTP client, sans-I/O: octets in, octets and decisions out; one object per connection.
+
+The shell feeds `receive`, `lost`, `timed_out` and after each of them (and after `begin`) looks at
+`output()` (octets to write now), `phase` and `take_answer()`. In `Phase.CONTENT` it writes the transaction's
+prefix and content; just before the octets that hold the final dot it calls `dot_leaves`, or `abandon` if the
+mail may not be finished. `patience` says how long the phase may last. A session runs transaction after
+transaction: in `Phase.IDLE` it may be kept in a pool; `Phase.UNFIT` is the end.
+
+Standards: RFC 5321; RFC 2920 (all replies are read; 354 without an accepted recipient gets a lone dot).
+Results: `core.reply`, design section 3.
+"""
+
+from collections import deque
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from posthouse.core.envelope import Body
+from posthouse.core.limits import Limits
+from posthouse.core.mail import InlineOctets
+from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
+from posthouse.core.reply import Context, classify, classify_fault, status_of
+from posthouse.core.smtp_command import Capabilities, mail_command, rcpt_command, read_capabilities, writable
+from posthouse.core.smtp_reply import Reply, ReplyParser
+from posthouse.core.transcript import Transcript
+
+EIGHT_BIT_MARK = "8bit without 8BITMIME"
+DUPLICATE_MARK = "possible duplicate"
+
+
+class Phase(Enum):
+    """Where the connection stands."""
+
+    GREETING = "greeting"
+    EHLO = "EHLO"
+    HELO = "HELO"
+    IDLE = "idle"
+    """No transaction open, no reply outstanding: fit for the next transaction."""
+    ENVELOPE = "envelope"
+    CONTENT = "content"
+    """The shell writes prefix and content; the final dot has not left."""
+    FINAL = "final dot"
+    SETTLING = "settling"
+    """The answer is out; a lone dot or RSET brings the connection back to IDLE."""
+    UNFIT = "unfit"
+    """Only to be closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    line: bytes
+    stage: Stage
+    index: int = -1
+    """Of the recipient, for RCPT."""
+
+
+_RSET = _Command(b"RSET\r\n", Stage.RSET)
+_DATA = _Command(b"DATA\r\n", Stage.DATA)
+
+
+class ClientSession:
+    """One connection to a next hop, from greeting to QUIT.
+
+    `hostname` goes into EHLO; ValueError if it cannot stand in a command line.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_answer",
+        "_awaited",
+        "_capabilities",
+        "_eight_bit",
+        "_greeted",
+        "_hostname",
+        "_limits",
+        "_mail_accepted",
+        "_marks",
+        "_open",
+        "_out",
+        "_parser",
+        "_results",
+        "_smtputf8",
+        "_to_send",
+        "_transaction",
+        "_transcript",
+        "_utf8_header",
+        "phase",
+        "replies",
+    )
+
+    def __init__(self, hostname: str, limits: Limits) -> None:
+        if not hostname or not writable(hostname):
+            raise ValueError(f"not a host name for EHLO: {hostname!r}")
+        self.phase = Phase.GREETING
+        self.replies = 0
+        """Counts replies: a step forward, from which the shell measures `patience` anew."""
+        self._hostname = hostname
+        self._limits = limits
+        self._parser = ReplyParser(limits.reply_octets)
+        self._out: list[bytes] = []
+        self._capabilities = Capabilities()
+        self._greeted = False
+        self._transcript = Transcript()
+        self._awaited: deque[_Command] = deque()
+        """Commands whose replies are outstanding, oldest first."""
+        self._to_send: deque[_Command] = deque()
+        """Commands that wait for the reply to the one before (no PIPELINING)."""
+        self._open = False
+        """The server has a mail transaction open."""
+        self._mail_accepted = False
+        self._accepted: list[int] = []
+        self._transaction: Transaction | None = None
+        self._results: list[RecipientResult | None] = []
+        self._marks: tuple[str, ...] = ()
+        self._eight_bit = False
+        self._utf8_header = False
+        self._smtputf8 = False
+        self._answer: ServerAnswer | None = None
+
+    # --- what the shell asks ---------------------------------------------------------------------
+
+    def output(self) -> bytes:
+        """Octets to write now, once."""
+        out = self._out
+        if not out:
+            return b""
+        octets = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return octets
+
+    def take_answer(self) -> ServerAnswer | None:
+        """The answer of the transaction, once it is known."""
+        answer = self._answer
+        self._answer = None
+        return answer
+
+    @property
+    def idle(self) -> bool:
+        """Fit for reuse: nothing open, nothing unread."""
+        return self.phase is Phase.IDLE
+
+    @property
+    def patience(self) -> int:
+        """Seconds that the present wait may last since the last reply (or, for content, the last octets taken)."""
+        limits = self._limits
+        match self.phase:
+            case Phase.ENVELOPE:
+                at_data = self._awaited and self._awaited[0].stage is Stage.DATA
+                return limits.data_reply_seconds if at_data else limits.command_reply_seconds
+            case Phase.CONTENT:
+                return limits.block_seconds
+            case Phase.FINAL:
+                return limits.final_dot_seconds
+            case _:
+                return limits.greeting_seconds
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def begin(self, transaction: Transaction, *, utf8_header: bool = False) -> None:
+        """Starts `transaction`, at once when idle, else after the greeting and EHLO.
+
+        `utf8_header`: a header field holds more than ASCII (asked for only when `transaction.smtputf8`).
+        """
+        assert self._transaction is None
+        assert transaction.recipients
+        self._transaction = transaction
+        self._results = [None] * len(transaction.recipients)
+        self._marks = ()
+        self._utf8_header = utf8_header
+        if self.phase is Phase.IDLE:
+            self._transcript = Transcript()
+            self._start()
+        elif self.phase is Phase.UNFIT:
+            self._fail(classify_fault(Stage.MAIL), "connection is unfit", Stage.MAIL)
+
+    def receive(self, octets: bytes) -> None:
+        """Octets from the server, in any chunking."""
+        if self.phase is Phase.UNFIT:
+            return
+        for reply in self._parser.feed(octets):
+            self.replies += 1
+            self._transcript.server(reply)
+            self._take(reply)
+        if self._parser.fault:
+            self._break(self._parser.fault)
+        elif self._parser.amid and self.phase is Phase.IDLE:
+            self.phase = Phase.UNFIT
+
+    def dot_leaves(self, octets: int) -> None:
+        """The final dot is about to be written, after `octets` of content in all: from here a loss is uncertain."""
+        assert self.phase is Phase.CONTENT
+        self._transcript.content(octets)
+        self.phase = Phase.FINAL
+
+    def lost(self, why: str, *, dot_unsent: bool = False) -> None:
+        """The connection is gone (`why`: `connection lost`). `dot_unsent`: the shell knows that the final dot
+        never left this machine."""
+        self._break(f"{why} {self._where()}", dot_unsent=dot_unsent)
+
+    def timed_out(self, *, dot_unsent: bool = False) -> None:
+        """`patience` has run out."""
+        self._break(f"{self._missing()} within {self.patience} s", dot_unsent=dot_unsent)
+
+    def abandon(self, why: str) -> None:
+        """For a reason of our own the mail may not be finished here: no blame on the server, no final dot."""
+        self._fail(Result.SERVER_FAULT, why, Stage.CONTENT, blame=False)
+
+    def quit(self) -> None:
+        """Says QUIT if the server still listens; afterwards the connection is only to be closed."""
+        if self.phase is Phase.IDLE:
+            self._transcript.client("QUIT")
+            self._out.append(b"QUIT\r\n")
+        self.phase = Phase.UNFIT
+
+    # --- replies ---------------------------------------------------------------------------------
+
+    def _take(self, reply: Reply) -> None:
+        match self.phase:
+            case Phase.ENVELOPE:
+                self._on_envelope(self._awaited.popleft(), reply)
+            case Phase.FINAL:
+                self._on_final(reply)
+            case Phase.CONTENT:
+                self._on_early(reply)
+            case Phase.GREETING:
+                self._on_greeting(reply)
+            case Phase.EHLO | Phase.HELO:
+                self._on_hello(reply)
+            case Phase.SETTLING:
+                self._on_settling(self._awaited.popleft(), reply)
+            case Phase.IDLE | Phase.UNFIT:
+                self.phase = Phase.UNFIT
+
+    def _on_greeting(self, reply: Reply) -> None:
+        if reply.code >= 300:
+            self._refused(reply, Stage.GREETING)
+            return
+        self._greeted = True
+        self.phase = Phase.EHLO
+        self._say(f"EHLO {self._hostname}")
+
+    def _on_hello(self, reply: Reply) -> None:
+        if reply.code < 300:
+            if self.phase is Phase.EHLO:
+                self._capabilities = read_capabilities(reply)
+            self.phase = Phase.IDLE
+            if self._transaction is not None:
+                self._start()
+        elif self.phase is Phase.EHLO and reply.code >= 500:
+            self.phase = Phase.HELO
+            self._say(f"HELO {self._hostname}")
+        else:
+            self._refused(reply, Stage.EHLO)
+
+    def _on_envelope(self, command: _Command, reply: Reply) -> None:
+        code = reply.code
+        match command.stage:
+            case Stage.RCPT if code < 300 and self._mail_accepted:
+                self._accepted.append(command.index)
+            case Stage.MAIL if code < 300:
+                self._mail_accepted = self._open = True
+            case Stage.DATA if 300 <= code < 400:
+                if self._accepted:
+                    self.phase = Phase.CONTENT
+                else:
+                    self._settle(lone_dot=True)
+                return
+            case Stage.RSET:
+                if code >= 300:
+                    self._refused(reply, Stage.RSET)
+                    return
+                self._open = False
+            case _:
+                self._on_refusal(command, reply)
+                if self.phase is not Phase.ENVELOPE:
+                    return
+        if self._to_send:
+            self._send_next()
+        if not self._awaited:
+            self._next_or_finish()
+
+    def _on_refusal(self, command: _Command, reply: Reply) -> None:
+        """A reply in the envelope that is not the one hoped for."""
+        stage = command.stage
+        context = Context(self._mail_accepted or stage is Stage.MAIL, len(self._accepted))
+        result = classify(stage, reply, context)
+        if result is None:
+            return
+        if reply.code == 421 or reply.code < 400:
+            self._refused(reply, stage)
+        elif stage is Stage.RCPT:
+            self._results[command.index] = _of_reply(result, reply, stage)
+        else:
+            self._accepted.clear()
+            self._decide(_of_reply(result, reply, stage))
+            if stage is Stage.MAIL:
+                self._to_send.clear()
+
+    def _on_early(self, reply: Reply) -> None:
+        """The server answers before the final dot: the content stays unfinished, so the connection is of no use."""
+        result = classify(Stage.CONTENT, reply, Context())
+        assert result is not None
+        if result is Result.SERVER_FAULT:
+            self._refused(reply, Stage.CONTENT)
+            return
+        self._decide(_of_reply(result, reply, Stage.CONTENT))
+        self.phase = Phase.UNFIT
+        self._finish()
+
+    def _on_final(self, reply: Reply) -> None:
+        result = classify(Stage.FINAL_DOT, reply, Context())
+        assert result is not None
+        if result is Result.UNCERTAIN:
+            self._break(f"absurd reply to the final dot: {reply.text}")
+            return
+        if reply.code == 421:
+            self._refused(reply, Stage.FINAL_DOT)
+            return
+        self._open = False
+        self._decide(_of_reply(result, reply, Stage.FINAL_DOT))
+        self._next_or_finish()
+
+    def _on_settling(self, command: _Command, reply: Reply) -> None:
+        if command.stage is Stage.RSET:
+            self.phase = Phase.IDLE if reply.code == 250 else Phase.UNFIT
+            self._open = False
+        elif reply.code == 421:
+            self.phase = Phase.UNFIT
+
+    # --- transactions ----------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """The first mail transaction, after what can be refused without asking the server."""
+        transaction = self._transaction
+        assert transaction is not None
+        offered = self._capabilities
+        limit, size = offered.size_limit, transaction.size + len(transaction.prefix)
+        if 0 < limit < size:
+            text = f"the next hop takes at most {limit} octets, the mail has {size}"
+            self._decide(RecipientResult(Result.PERMANENT, text, "5.3.4", Stage.MAIL))
+        self._smtputf8 = (transaction.smtputf8 and self._utf8_header) or not transaction.reverse_path.isascii()
+        if transaction.reverse_path and not writable(transaction.reverse_path):
+            text = "the reverse-path cannot stand in a MAIL command"
+            self._decide(RecipientResult(Result.PERMANENT, text, "5.1.7", Stage.MAIL))
+        if self._smtputf8 and not offered.smtputf8:
+            self._decide(_NO_SMTPUTF8)
+        for index, recipient in enumerate(transaction.recipients):
+            if not recipient.address.isascii():
+                if offered.smtputf8:
+                    self._smtputf8 = True
+                elif self._results[index] is None:
+                    self._results[index] = _NO_SMTPUTF8
+            if self._results[index] is None and not writable(recipient.address):
+                text = "the forward-path cannot stand in a RCPT command"
+                self._results[index] = RecipientResult(Result.PERMANENT, text, "5.1.3", Stage.RCPT)
+        self._eight_bit = _holds_eight_bit(transaction)
+        if self._eight_bit and not offered.eight_bit:
+            self._marks = (EIGHT_BIT_MARK,)
+        self._next_or_finish()
+
+    def _next_or_finish(self) -> None:
+        """All replies of a transaction are read: a further one for recipients told to come again, or the end."""
+        remaining = [i for i, result in enumerate(self._results) if result is None or result.result is Result.AGAIN]
+        if remaining:
+            self._send_envelope(remaining)
+        elif self._open:
+            self._settle()
+        else:
+            self.phase = Phase.IDLE
+            self._finish()
+
+    def _send_envelope(self, indices: list[int]) -> None:
+        """RSET if needed, MAIL, RCPT for each, DATA: in one write where the server can do that."""
+        transaction = self._transaction
+        assert transaction is not None
+        offered = self._capabilities
+        self.phase = Phase.ENVELOPE
+        self._mail_accepted = False
+        self._accepted = []
+        commands = [_RSET] if self._open else []
+        line = mail_command(
+            transaction.reverse_path,
+            offered,
+            size=transaction.size + len(transaction.prefix),
+            body=Body.EIGHT_BIT if self._eight_bit else transaction.body,
+            smtputf8=self._smtputf8,
+            ret=transaction.ret,
+            envid=transaction.envid,
+        )
+        commands.append(_Command(line, Stage.MAIL))
+        for index in indices:
+            self._results[index] = None
+            commands.append(_Command(rcpt_command(transaction.recipients[index], offered), Stage.RCPT, index))
+        commands.append(_DATA)
+        if offered.pipelining:
+            self._awaited.extend(commands)
+            lines = [command.line for command in commands]
+            self._out.append(b"".join(lines))
+            self._transcript.commands(lines)
+        else:
+            self._to_send.extend(commands)
+            self._send_next()
+
+    def _send_next(self) -> None:
+        """Lock-step: the next command; DATA only if it has a recipient."""
+        command = self._to_send.popleft()
+        if command.stage is Stage.DATA and not self._accepted:
+            return
+        self._awaited.append(command)
+        self._out.append(command.line)
+        self._transcript.commands([command.line])
+
+    def _settle(self, *, lone_dot: bool = False) -> None:
+        """The results are known, the server still has a transaction open: end it, so that the connection may
+        serve again (RFC 2920 section 3.1 for the lone dot)."""
+        self._finish()
+        self.phase = Phase.SETTLING
+        if lone_dot:
+            self._awaited.append(_Command(b".\r\n", Stage.FINAL_DOT))
+        self._awaited.append(_RSET)
+        lines = [command.line for command in self._awaited]
+        self._out.extend(lines)
+        self._transcript.commands(lines)
+
+    # --- results ---------------------------------------------------------------------------------
+
+    def _decide(self, result: RecipientResult) -> None:
+        """Sets the result of all that have none yet. A passing fault is also that of those told to come again:
+        they go on to the next server with the rest; after any other result they keep their further transaction."""
+        takes_again = result.result in (Result.TRANSIENT, Result.SERVER_FAULT)
+        self._results = [
+            result if now is None or (takes_again and now.result is Result.AGAIN) else now for now in self._results
+        ]
+
+    def _refused(self, reply: Reply, stage: Stage) -> None:
+        """A reply that ends the connection: the server's fault for all that is not decided."""
+        self.phase = Phase.UNFIT
+        self._decide(_of_reply(Result.SERVER_FAULT, reply, stage))
+        self._finish()
+
+    def _break(self, why: str, *, dot_unsent: bool = False) -> None:
+        """Loss, timeout, malformed reply."""
+        stage = self._stage()
+        if stage is Stage.FINAL_DOT and dot_unsent:
+            stage = Stage.CONTENT
+        self._fail(classify_fault(stage), why, stage)
+
+    def _fail(self, result: Result, why: str, stage: Stage, *, blame: bool = True) -> None:
+        """No reply will come any more. Uncertain are only the recipients of the mail whose dot has left."""
+        self.phase = Phase.UNFIT
+        if self._transaction is None:
+            return
+        self._transcript.note(why)
+        if result is Result.UNCERTAIN:
+            self._marks = (*self._marks, DUPLICATE_MARK)
+            uncertain = RecipientResult(result, why, status_of(result, None, stage), stage)
+            for index in self._accepted:
+                self._results[index] = uncertain
+        status = status_of(Result.SERVER_FAULT, None, stage)
+        self._decide(RecipientResult(Result.SERVER_FAULT, why, status, stage))
+        self._finish(blame=blame)
+
+    def _finish(self, *, blame: bool = True) -> None:
+        """Every recipient has its result: the answer."""
+        if self._transaction is None:
+            return
+        fault = ""
+        plain = not self._marks
+        results: list[RecipientResult] = []
+        for result in self._results:
+            assert result is not None
+            if result.result is not Result.RELAYED:
+                plain = False
+                if result.result is Result.SERVER_FAULT and blame and not fault:
+                    by_reply = result.reply[:3].isdigit()
+                    fault = f"at {result.stage.value}: {result.reply}" if by_reply else result.reply
+                elif result.result is Result.AGAIN:
+                    result = replace(result, result=Result.LATER)
+            results.append(result)
+        self._answer = ServerAnswer(
+            recipients=tuple(results),
+            fault=fault,
+            dsn_offered=self._capabilities.dsn,
+            transcript=() if plain else self._transcript.lines(),
+            marks=self._marks,
+            greeted=self._greeted,
+        )
+        self._transaction = None
+        self._results = []
+        self._to_send.clear()
+
+    # --- small things ----------------------------------------------------------------------------
+
+    def _say(self, line: str) -> None:
+        self._transcript.client(line)
+        self._out.append(line.encode() + b"\r\n")
+
+    def _stage(self) -> Stage:
+        """What is being waited for."""
+        match self.phase:
+            case Phase.GREETING:
+                return Stage.GREETING
+            case Phase.EHLO | Phase.HELO:
+                return Stage.EHLO
+            case Phase.CONTENT:
+                return Stage.CONTENT
+            case Phase.FINAL:
+                return Stage.FINAL_DOT
+            case Phase.ENVELOPE | Phase.SETTLING:
+                return self._awaited[0].stage
+            case Phase.IDLE | Phase.UNFIT:
+                return Stage.RSET
+
+    def _missing(self) -> str:
+        match self.phase:
+            case Phase.GREETING:
+                return "no greeting"
+            case Phase.CONTENT:
+                return "no content taken"
+            case _:
+                return f"no reply to {self._stage().value}"
+
+    def _where(self) -> str:
+        match self.phase:
+            case Phase.GREETING:
+                return "before the greeting"
+            case Phase.CONTENT:
+                return "while content was being sent"
+            case Phase.FINAL:
+                return "after the final dot, before its reply"
+            case Phase.IDLE | Phase.UNFIT:
+                return "between mails"
+            case _:
+                return f"before the reply to {self._stage().value}"
+
+
+def _holds_eight_bit(transaction: Transaction) -> bool:
+    """Looked up where the content is at hand, else as the client declared it."""
+    content = transaction.content.source
+    if isinstance(content, InlineOctets):
+        return not content.octets.isascii()
+    return transaction.body is Body.EIGHT_BIT
+
+
+_NO_SMTPUTF8 = RecipientResult(
+    Result.PERMANENT, "the next hop does not offer SMTPUTF8, which this mail needs", "5.6.7", Stage.MAIL
+)
+
+
+def _of_reply(result: Result, reply: Reply, stage: Stage) -> RecipientResult:
+    return RecipientResult(result, reply.text, status_of(result, reply, stage), stage)
