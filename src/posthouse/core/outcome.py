@@ -64,6 +64,7 @@ class Transaction:
     """Written before the content: our trace fields."""
     content: Content
     size: int
+    """Octets as RFC 1870 counts them, `prefix` included."""
     body: Body
     smtputf8: bool
     ret: str

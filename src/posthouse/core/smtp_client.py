@@ -24,7 +24,6 @@ from posthouse.core.smtp_reply import Reply, ReplyParser
 from posthouse.core.transcript import Transcript
 
 EIGHT_BIT_MARK = "8bit without 8BITMIME"
-DUPLICATE_MARK = "possible duplicate"
 
 
 class Phase(Enum):
@@ -333,7 +332,7 @@ class ClientSession:
         transaction = self._transaction
         assert transaction is not None
         offered = self._capabilities
-        limit, size = offered.size_limit, transaction.size + len(transaction.prefix)
+        limit, size = offered.size_limit, transaction.size
         if 0 < limit < size:
             text = f"the next hop takes at most {limit} octets, the mail has {size}"
             self._decide(RecipientResult(Result.PERMANENT, text, "5.3.4", Stage.MAIL))
@@ -380,7 +379,7 @@ class ClientSession:
         line = mail_command(
             transaction.reverse_path,
             offered,
-            size=transaction.size + len(transaction.prefix),
+            size=transaction.size,
             body=Body.EIGHT_BIT if self._eight_bit else transaction.body,
             smtputf8=self._smtputf8,
             ret=transaction.ret,
@@ -451,7 +450,6 @@ class ClientSession:
             return
         self._transcript.note(why)
         if result is Result.UNCERTAIN:
-            self._marks = (*self._marks, DUPLICATE_MARK)
             uncertain = RecipientResult(result, why, status_of(result, None, stage), stage)
             for index in self._accepted:
                 self._results[index] = uncertain
