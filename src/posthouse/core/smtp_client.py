@@ -68,6 +68,7 @@ class ClientSession:
         "_awaited",
         "_capabilities",
         "_eight_bit",
+        "_ended_by",
         "_greeted",
         "_hostname",
         "_limits",
@@ -114,6 +115,8 @@ class ClientSession:
         self._utf8_header = False
         self._smtputf8 = False
         self._answer: ServerAnswer | None = None
+        self._ended_by = RecipientResult(Result.SERVER_FAULT, "the connection had been closed", "4.4.2", Stage.MAIL)
+        """What a transaction gets that is begun when the connection has ended."""
 
     # --- what the shell asks ---------------------------------------------------------------------
 
@@ -169,7 +172,8 @@ class ClientSession:
             self._transcript = Transcript()
             self._start()
         elif self.phase is Phase.UNFIT:
-            self._fail(classify_fault(Stage.MAIL), "connection is unfit", Stage.MAIL)
+            self._decide(self._ended_by)
+            self._finish()
 
     def receive(self, octets: bytes) -> None:
         """Octets from the server, in any chunking."""
@@ -189,6 +193,12 @@ class ClientSession:
         assert self.phase is Phase.CONTENT
         self._transcript.content(octets)
         self.phase = Phase.FINAL
+
+    def dot_held_up(self) -> None:
+        """Against what `dot_leaves` said the final dot is still here, and the server answers already: whatever it
+        says next is an early reply."""
+        if self.phase is Phase.FINAL:
+            self.phase = Phase.CONTENT
 
     def lost(self, why: str, *, dot_unsent: bool = False) -> None:
         """The connection is gone (`why`: `connection lost`). `dot_unsent`: the shell knows that the final dot
@@ -433,7 +443,8 @@ class ClientSession:
     def _refused(self, reply: Reply, stage: Stage) -> None:
         """A reply that ends the connection: the server's fault for all that is not decided."""
         self.phase = Phase.UNFIT
-        self._decide(_of_reply(Result.SERVER_FAULT, reply, stage))
+        self._ended_by = _of_reply(Result.SERVER_FAULT, reply, stage)
+        self._decide(self._ended_by)
         self._finish()
 
     def _break(self, why: str, *, dot_unsent: bool = False) -> None:
@@ -446,15 +457,16 @@ class ClientSession:
     def _fail(self, result: Result, why: str, stage: Stage, *, blame: bool = True) -> None:
         """No reply will come any more. Uncertain are only the recipients of the mail whose dot has left."""
         self.phase = Phase.UNFIT
+        status = status_of(Result.SERVER_FAULT, None, stage)
+        self._ended_by = RecipientResult(Result.SERVER_FAULT, why, status, stage)
+        self._transcript.note(why)
         if self._transaction is None:
             return
-        self._transcript.note(why)
         if result is Result.UNCERTAIN:
             uncertain = RecipientResult(result, why, status_of(result, None, stage), stage)
             for index in self._accepted:
                 self._results[index] = uncertain
-        status = status_of(Result.SERVER_FAULT, None, stage)
-        self._decide(RecipientResult(Result.SERVER_FAULT, why, status, stage))
+        self._decide(self._ended_by)
         self._finish(blame=blame)
 
     def _finish(self, *, blame: bool = True) -> None:

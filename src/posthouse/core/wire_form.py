@@ -20,3 +20,8 @@ def plain_form(wire: bytes, *, whole: bool = True) -> bytes:
         wire = wire.removesuffix(b".\r\n")
     plain = wire.replace(b"\r\n..", b"\r\n.")
     return plain[1:] if plain.startswith(b".") else plain
+
+
+def header_is_ascii(beginning: bytes) -> bool:
+    """The header section holds only ASCII, so that it needs no SMTPUTF8 (RFC 6532). `beginning`: of the content."""
+    return beginning.isascii() or beginning.partition(b"\r\n\r\n")[0].isascii()

@@ -1,0 +1,63 @@
+"""Content in wire form as pieces to write: nothing is copied whole, octet ranges cut from a version are left out."""
+
+import os
+from collections.abc import Generator, Iterator
+
+from posthouse.core.mail import Content, FileOctets, InlineOctets
+
+PIECE_OCTETS = 256 * 1024
+"""Read from a file at a time."""
+
+
+class ContentUnreadable(Exception):
+    """Our own disk does not give the content: no fault of the next hop. The text is one sentence."""
+
+
+def content_octets(content: Content) -> int:
+    """Octets in wire form without the cuts."""
+    return content.source.size - sum(end - start for start, end in content.cuts)
+
+
+def pieces(content: Content) -> Generator[bytes | memoryview, None, None]:
+    """The content, piece by piece. A file is opened at the first piece and closed at the last, or with the iterator.
+
+    Raises ContentUnreadable.
+    """
+    match content.source:
+        case InlineOctets(octets):
+            if not content.cuts:
+                yield octets
+            else:
+                view = memoryview(octets)
+                for start, end in _kept(content):
+                    yield view[start:end]
+        case FileOctets(path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise ContentUnreadable(f"content cannot be read here: {error.strerror}") from error
+            try:
+                for start, end in _kept(content):
+                    for offset in range(start, end, PIECE_OCTETS):
+                        yield _read(descriptor, offset, min(PIECE_OCTETS, end - offset))
+            finally:
+                os.close(descriptor)
+
+
+def _read(descriptor: int, offset: int, length: int) -> bytes:
+    try:
+        octets = os.pread(descriptor, length, offset)
+    except OSError as error:
+        raise ContentUnreadable(f"content cannot be read here: {error.strerror}") from error
+    if len(octets) != length:
+        raise ContentUnreadable("content cannot be read here: the file is too short")
+    return octets
+
+
+def _kept(content: Content) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of the source that are not cut; none is empty."""
+    position = 0
+    for start, end in (*content.cuts, (content.source.size, content.source.size)):
+        if position < start:
+            yield position, start
+        position = end

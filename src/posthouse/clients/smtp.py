@@ -1,0 +1,138 @@
+"""The SMTP client: hands one transaction to one server (`ports.Relay`).
+
+One connection per transaction for now: connect, greeting, EHLO, mail, QUIT. What the network does to us is
+translated into sentences here, once; nothing of it is ever raised.
+Standards: RFC 5321 sections 3.1-3.3, 4.5.3.2.
+"""
+
+import asyncio
+import errno
+import socket
+from functools import lru_cache, partial
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from posthouse.clients.smtp_connection import MayFinish, SmtpConnection
+from posthouse.core.limits import Limits
+from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""Errors of this machine that say nothing about the server."""
+_SENTENCES = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EHOSTUNREACH: "host unreachable",
+    errno.ENETUNREACH: "network unreachable",
+    errno.EMFILE: "too many open files here",
+    errno.ENFILE: "too many open files here",
+    errno.EADDRNOTAVAIL: "no free local port",
+}
+_UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
+
+class _NoConnection(Exception):
+    """`blame`: it is the server's fault."""
+
+    def __init__(self, why: str, status: str = "4.4.1", blame: bool = True) -> None:
+        super().__init__(why)
+        self.status = status
+        self.blame = blame
+
+
+class SmtpRelay:
+    """Relays over SMTP in clear. `hostname` goes into EHLO."""
+
+    def __init__(self, hostname: str, limits: Limits) -> None:
+        self._hostname = hostname
+        self._limits = limits
+
+    async def send(self, server: str, transaction: Transaction, may_finish: MayFinish) -> ServerAnswer:
+        """Connects, relays, says QUIT. Never raises for anything the network does."""
+        host, port = _endpoint(server)
+        try:
+            connection = await self._connect(host, port)
+        except _NoConnection as error:
+            return _unreached(transaction, error)
+        try:
+            answer = await connection.transact(transaction, may_finish)
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        connection.when_settled(SmtpConnection.quit)
+        return answer
+
+    async def _connect(self, host: str, port: int) -> SmtpConnection:
+        """Tries every address of the host in order; each gets its share of `connect_seconds`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._limits.connect_seconds
+        addresses = await self._resolve(loop, host, port)
+        failure = _NoConnection("name not found", "4.4.4")
+        for index, address in enumerate(addresses):
+            share = (end - loop.time()) / (len(addresses) - index)
+            try:
+                return await self._open(loop, address, port, share)
+            except _NoConnection as error:
+                failure = error
+        raise failure
+
+    async def _open(self, loop: asyncio.AbstractEventLoop, address: str, port: int, seconds: float) -> SmtpConnection:
+        factory = partial(SmtpConnection, self._hostname, self._limits, loop)
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                transport, connection = await loop.create_connection(factory, address, port)
+        except TimeoutError as error:
+            raise _NoConnection(f"no answer to connect within {self._limits.connect_seconds} s") from error
+        except OSError as error:
+            raise _NoConnection(_sentence(error), blame=error.errno not in _OURS) from error
+        if (connected := transport.get_extra_info("socket")) is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    async def _resolve(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
+        if _is_address(host):
+            return [host]
+        try:
+            async with asyncio.timeout(self._limits.connect_seconds):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except TimeoutError as error:
+            raise _NoConnection("name not resolved in time", "4.4.3") from error
+        except (socket.gaierror, UnicodeError) as error:
+            if isinstance(error, socket.gaierror) and error.errno not in _UNKNOWN_NAME:
+                raise _NoConnection("name cannot be resolved at present", "4.4.3") from error
+            raise _NoConnection("name not found", "4.4.4") from error
+        except OSError as error:
+            raise _NoConnection(_sentence(error), blame=error.errno not in _OURS) from error
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@lru_cache(maxsize=1024)
+def _endpoint(server: str) -> tuple[str, int]:
+    """Host and port of a canonical specification; anything but smtp:// is a bug of the caller."""
+    parts = urlsplit(server)
+    if parts.scheme != "smtp" or not parts.hostname or parts.port is None:
+        raise ValueError(f"not a canonical smtp:// specification: {server!r}")
+    return parts.hostname, parts.port
+
+
+@lru_cache(maxsize=1024)
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _sentence(error: OSError) -> str:
+    if error.errno in _SENTENCES:
+        return _SENTENCES[error.errno]
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def _unreached(transaction: Transaction, error: _NoConnection) -> ServerAnswer:
+    result = RecipientResult(Result.SERVER_FAULT, str(error), error.status, Stage.CONNECT)
+    return ServerAnswer(
+        recipients=(result,) * len(transaction.recipients),
+        fault=str(error) if error.blame else "",
+        transcript=(f"[{error}]",),
+    )

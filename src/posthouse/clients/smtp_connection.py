@@ -1,0 +1,267 @@
+"""One connection to a next hop: asyncio callbacks around `core.smtp_client.ClientSession`.
+
+No task and no coroutine per command: the session says what to write and how long to wait, one timer per
+connection is re-armed lazily, and one future carries the answer of a transaction.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+
+from posthouse.clients.content_pieces import ContentUnreadable, content_octets, pieces
+from posthouse.core.limits import Limits
+from posthouse.core.mail import FileOctets, InlineOctets
+from posthouse.core.outcome import ServerAnswer, Transaction
+from posthouse.core.smtp_client import ClientSession, Phase
+from posthouse.core.wire_form import header_is_ascii
+
+MayFinish = Callable[[], bool | Awaitable[bool]]
+ONE_WRITE_OCTETS = 64 * 1024
+"""Content up to this size leaves in one write with its dot; of larger content the last piece waits until all
+before it has left, so that a loss on the way is known to be one without a dot."""
+SETTLE_SECONDS = 5.0
+"""How long a connection may take to become idle after the answer is out."""
+NOT_OURS = "the mail is no longer this worker's"
+
+
+class SmtpConnection(asyncio.Protocol):
+    """From connect to close; `transact` once at a time, further ones while `idle`."""
+
+    def __init__(self, hostname: str, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        self._session = ClientSession(hostname, limits)
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._transaction: Transaction | None = None
+        self._may_finish: MayFinish = lambda: True
+        self._answer: asyncio.Future[ServerAnswer] | None = None
+        self._settled: Callable[[SmtpConnection], None] | None = None
+        self._source: Generator[bytes | memoryview, None, None] | None = None
+        """Pieces of the content not written yet."""
+        self._held: bytes | memoryview | None = None
+        """The next piece; the last one waits for `may_finish`."""
+        self._asking: asyncio.Future[bool] | None = None
+        self._full = False
+        """Octets that we wrote have not left this machine's buffers."""
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- for the relay -----------------------------------------------------------------------------------
+
+    def transact(self, transaction: Transaction, may_finish: MayFinish) -> "asyncio.Future[ServerAnswer]":
+        """Hands over one mail; the future gets its answer and never an exception."""
+        answer: asyncio.Future[ServerAnswer] = self._loop.create_future()
+        self._transaction, self._may_finish, self._answer = transaction, may_finish, answer
+        self._session.begin(transaction, utf8_header=transaction.smtputf8 and not _ascii_header(transaction))
+        self._step()
+        return answer
+
+    @property
+    def idle(self) -> bool:
+        """Fit for a further `transact`."""
+        return self._transport is not None and self._session.idle
+
+    def when_settled(self, done: "Callable[[SmtpConnection], None]") -> None:
+        """Calls `done` once the connection is either idle or unfit after its answer; at most SETTLE_SECONDS."""
+        self._settled = done
+        self._deadline = self._loop.time() + SETTLE_SECONDS
+        self._arm()
+        self._step()
+
+    def quit(self) -> None:
+        """QUIT and close. Nobody waits for the reply: it could change nothing."""
+        self._session.quit()
+        if self._full:
+            self.abort()  # what is still here must not leave: the final dot may be in it
+        elif self._transport is not None:
+            if octets := self._session.output():
+                self._transport.write(octets)
+            self._transport.close()
+        self._end()
+
+    def abort(self) -> None:
+        """Closes at once; what was not decided stays without an answer."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end()
+
+    # --- asyncio -----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        # With 0 as the mark, `pause_writing` tells exactly whether all we wrote has left: whether the dot has.
+        transport.set_write_buffer_limits(high=0)
+        self._rearm()
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        before = session.replies
+        if self._full:
+            session.dot_held_up()
+        session.receive(data)
+        if session.replies != before:
+            self._rearm()
+        self._step()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        why = "connection reset" if isinstance(exc, ConnectionError) else "connection lost"
+        self._transport = None
+        self._session.lost(why, dot_unsent=self._full)
+        self._step()
+        self._end()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._session.phase is Phase.CONTENT:
+            self._rearm()
+            self._write_content()
+        elif self._session.phase is Phase.FINAL:
+            self._rearm()
+
+    # --- steps -------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        """Does what the session asks for after an event."""
+        session = self._session
+        if (octets := session.output()) and self._transport is not None:
+            self._transport.write(octets)
+        if session.phase is Phase.CONTENT:
+            if self._source is None:
+                self._begin_content()
+        elif self._source is not None and session.phase is not Phase.FINAL:
+            self._drop_content()
+        if (answer := session.take_answer()) is not None:
+            self._drop_content()
+            self._transaction = None
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_result(answer)
+        if self._settled is not None and session.phase is not Phase.SETTLING:
+            done, self._settled = self._settled, None
+            done(self)
+
+    def _begin_content(self) -> None:
+        """354 has come: one write for small content, else piece by piece."""
+        transaction = self._transaction
+        assert transaction is not None
+        content = transaction.content
+        if not content.cuts and content.source.size <= ONE_WRITE_OCTETS and isinstance(content.source, InlineOctets):
+            self._source = pieces(content)
+            self._held = transaction.prefix + content.source.octets
+            self._ask_and_finish()
+            return
+        self._source = pieces(content)
+        try:
+            self._held = next(self._source, b"")
+        except ContentUnreadable as error:
+            self._give_up(str(error))
+            return
+        self._write(transaction.prefix)
+        self._write_content()
+
+    def _write_content(self) -> None:
+        """Writes pieces while the network takes them; holds the last one back for `may_finish`."""
+        while self._source is not None and not self._full and self._asking is None:
+            try:
+                following = next(self._source, None)
+            except ContentUnreadable as error:
+                self._give_up(str(error))
+                return
+            if following is None:
+                self._ask_and_finish()
+                return
+            piece, self._held = self._held, following
+            if piece is not None:
+                self._write(piece)
+
+    def _ask_and_finish(self) -> None:
+        allowed = self._may_finish()
+        if isinstance(allowed, bool):
+            self._finish(allowed)
+            return
+        self._asking = asyncio.ensure_future(allowed)
+        self._asking.add_done_callback(self._asked)
+
+    def _asked(self, asking: "asyncio.Future[bool]") -> None:
+        self._asking = None
+        if self._session.phase is Phase.CONTENT and not asking.cancelled():
+            self._finish(asking.exception() is None and asking.result())
+
+    def _finish(self, allowed: bool) -> None:
+        """The octets that hold the final dot."""
+        transaction, last = self._transaction, self._held
+        assert transaction is not None
+        assert last is not None
+        if not allowed:
+            self._give_up(NOT_OURS)
+            return
+        self._held, self._source = None, None
+        self._session.dot_leaves(len(transaction.prefix) + content_octets(transaction.content))
+        self._write(last)
+        self._rearm()
+
+    def _give_up(self, why: str) -> None:
+        """For a reason of ours the final dot must not be sent: only a cut connection says so."""
+        self._session.abandon(why)
+        if self._transport is not None:
+            self._transport.abort()
+        self._step()
+
+    def _write(self, octets: bytes | memoryview) -> None:
+        if self._transport is not None and octets:
+            self._transport.write(octets)
+
+    def _drop_content(self) -> None:
+        """Closes the file that the content comes from, if it is still open."""
+        source, self._source, self._held = self._source, None, None
+        if source is not None:
+            source.close()
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+
+    # --- deadline ----------------------------------------------------------------------------------------
+
+    def _rearm(self) -> None:
+        """`patience` begins anew; the timer itself is left alone unless it would come too late."""
+        self._deadline = self._loop.time() + self._session.patience
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= self._deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._deadline:
+            self._arm()
+            return
+        self._session.timed_out(dot_unsent=self._full)
+        if self._transport is not None:
+            self._transport.abort()
+        self._step()
+
+    def _end(self) -> None:
+        self._drop_content()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _ascii_header(transaction: Transaction) -> bool:
+    """No header field needs SMTPUTF8; of content in a file its beginning is looked at."""
+    beginning: bytes | memoryview
+    match transaction.content.source:
+        case InlineOctets(octets):
+            beginning = octets
+        case FileOctets():
+            source = pieces(transaction.content)
+            try:
+                beginning = next(source, b"")
+            except ContentUnreadable:
+                return True  # the attempt will tell
+    return transaction.prefix.isascii() and header_is_ascii(bytes(beginning))
