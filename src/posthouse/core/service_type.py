@@ -1,0 +1,76 @@
+"""Service types of server profiles: one row each. A new type is one member, one row here and one client module.
+
+Seed: service type, allowed schemes, default ports, default path, properties by type; design sections 2.1, 2.2, 2.13.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ServiceType(StrEnum):
+    """What the servers of a profile do."""
+
+    SMTP = "smtp"
+    METADEFENDER_CORE = "metadefender-core"
+    METADEFENDER_VAULT = "metadefender-vault"
+    CLAMAV = "clamav"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A scheme that a server specification may have."""
+
+    name: str
+    port: int
+    """Used when the specification names none."""
+    tls: bool
+    """TLS from the first octet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTypeRow:
+    """What holds for one service type."""
+
+    schemes: tuple[Scheme, ...]
+    """The first is the default."""
+    properties: frozenset[str]
+    """Those allowed besides name, type and servers."""
+    required: frozenset[str] = frozenset()
+    path: str = ""
+    """Default path; empty: no path is allowed."""
+    socket_path: bool = False
+    """An absolute path of a socket may stand instead of host and port."""
+    maximum_servers: int = 100
+
+
+_TLS_SETTINGS = frozenset({"tls_verify", "tls_name", "tls_ca", "tls_pin", "tls_min"})
+
+ROWS: Mapping[ServiceType, ServiceTypeRow] = {
+    ServiceType.SMTP: ServiceTypeRow(
+        schemes=(Scheme("smtp", 25, False), Scheme("smtps", 465, True)),
+        properties=_TLS_SETTINGS
+        | {"preference", "tls", "username", "password", "client_certificate", "allow_plaintext_auth", "pool"},
+    ),
+    ServiceType.METADEFENDER_CORE: ServiceTypeRow(
+        schemes=(Scheme("http", 8008, False), Scheme("https", 8008, True)),
+        properties=_TLS_SETTINGS | {"preference", "client_certificate", "api_key", "public_url"},
+    ),
+    ServiceType.METADEFENDER_VAULT: ServiceTypeRow(
+        schemes=(Scheme("http", 8010, False), Scheme("https", 8010, True)),
+        properties=_TLS_SETTINGS | {"api_key"},
+        required=frozenset({"api_key"}),
+        path="/vault_rest",
+        maximum_servers=1,
+    ),
+    ServiceType.CLAMAV: ServiceTypeRow(
+        schemes=(Scheme("clamd", 3310, False),),
+        properties=frozenset({"preference"}),
+        socket_path=True,
+    ),
+}
+
+
+def scheme_of(service_type: ServiceType, name: str) -> Scheme | None:
+    """The scheme `name` of this type, or None."""
+    return next((scheme for scheme in ROWS[service_type].schemes if scheme.name == name), None)
