@@ -10,7 +10,7 @@ import pytest
 from support.contents import awkward, fields_in_front
 from support.peers import exim, postfix, smtp_sink
 from support.processes import Node, inventory_for, serving
-from support.recording import recording_sink
+from support.recording import Recorder, recording_sink
 from support.waiting import eventually
 
 SIZES = pytest.mark.parametrize("lines", [0, 5000], ids=["small", "large"])
@@ -30,7 +30,7 @@ def send(node: Node, content: bytes, *recipients: str) -> None:
 @SIZES
 def test_postfix_relays_on_what_it_got_from_us(tmp_path: Path, lines: int) -> None:
     content = awkward("to-postfix", lines)
-    with recording_sink() as sink, postfix(sink.port) as peer, relaying_to(peer.port, tmp_path) as node:
+    with recording_sink(Recorder()) as sink, postfix(sink.port) as peer, relaying_to(peer.port, tmp_path) as node:
         send(node, content, "b@ours.example", "c@ours.example")
         taken = eventually(lambda: list(sink.taken), "a mail out of Postfix")
         node.wait_empty()
@@ -58,7 +58,7 @@ def test_exim_delivers_what_it_got_from_us(tmp_path: Path, lines: int) -> None:
 @SIZES
 def test_aiosmtpd_takes_what_we_were_given(tmp_path: Path, lines: int) -> None:
     content = awkward("to-aiosmtpd", lines)
-    with recording_sink() as sink, relaying_to(sink.port, tmp_path) as node:
+    with recording_sink(Recorder()) as sink, relaying_to(sink.port, tmp_path) as node:
         send(node, content)
         node.wait_empty()
     assert [fields_in_front(taken.content, content) for taken in sink.taken] == [["Received"]]
@@ -88,7 +88,7 @@ def test_smtp_sink_that_speaks_only_helo_is_served(tmp_path: Path) -> None:
 
 
 def test_500_mails_reach_postfix_once_each(tmp_path: Path) -> None:
-    with recording_sink() as sink, postfix(sink.port) as peer, relaying_to(peer.port, tmp_path) as node:
+    with recording_sink(Recorder()) as sink, postfix(sink.port) as peer, relaying_to(peer.port, tmp_path) as node:
         with smtplib.SMTP("127.0.0.1", node.port, timeout=30) as client:
             for number in range(500):
                 client.sendmail("a@sender.test", ["b@ours.example"], awkward(f"number-{number}"), ["BODY=8BITMIME"])

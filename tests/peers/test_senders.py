@@ -34,7 +34,10 @@ class Way:
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
-    with recording_sink() as sink, serving(tmp_path_factory.mktemp("senders"), inventory_for(sink.port)) as node:
+    with (
+        recording_sink(Recorder()) as sink,
+        serving(tmp_path_factory.mktemp("senders"), inventory_for(sink.port)) as node,
+    ):
         yield Way(node, sink)
 
 
@@ -180,12 +183,12 @@ def test_the_trail_of_a_mail_is_found_by_the_id_of_the_reply(way: Way) -> None:
 
 
 def test_sigterm_ends_a_node_with_exit_code_0(tmp_path: Path) -> None:
-    with recording_sink() as sink, serving(tmp_path, inventory_for(sink.port)) as node:
+    with recording_sink(Recorder()) as sink, serving(tmp_path, inventory_for(sink.port)) as node:
         assert node.stop() == 0
 
 
 def test_a_second_node_on_the_same_data_dir_is_refused(tmp_path: Path) -> None:
-    with recording_sink() as sink, serving(tmp_path, inventory_for(sink.port)) as node:
+    with recording_sink(Recorder()) as sink, serving(tmp_path, inventory_for(sink.port)) as node:
         second = Node(node.folder, node.inventory)
         second.launch()
         process = second.process

@@ -30,7 +30,7 @@ def awkward(subject: str = "awkward", lines: int = 0) -> bytes:
 
 
 def stuffed(content: bytes) -> bytes:
-    """As a client sends it, without the final dot: lines that begin with a dot get another (RFC 5321 section 4.5.2)."""
+    """As a client sends it, less the final dot: lines that begin with a dot get another (RFC 5321 4.5.2)."""
     return re.sub(rb"(^|\r\n)\.", rb"\1..", content)
 
 

@@ -151,8 +151,20 @@ class Node:
         return sum(row["queued"] + row["held"] for row in rows)
 
     def wait_empty(self, seconds: float = 60.0) -> None:
-        """Until nothing waits in the queue."""
-        eventually(lambda: self.queued() == 0, "an empty queue", seconds)
+        """Until nothing waits in the queue. A console that is being restarted is asked again."""
+
+        def empty() -> bool:
+            try:
+                return self.queued() == 0
+            except OSError:
+                return False
+
+        eventually(empty, "an empty queue", seconds)
+
+    def children(self) -> list[int]:
+        """Processes of its group besides the parent: workers and console."""
+        leader = self._running().pid
+        return [pid for pid in _group(leader) if pid != leader]
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group, where all processes of a node stay."""
@@ -195,11 +207,12 @@ class Node:
         """Waits until the whole group is gone: a child left behind would still own files and ports."""
         process = self._running()
         process.wait(STOP_SECONDS)
-        eventually(lambda: not _group_lives(process.pid), "the end of all processes of the node", STOP_SECONDS)
+        eventually(lambda: not _group(process.pid), "the end of all processes of the node", STOP_SECONDS)
 
 
-def _group_lives(group: int) -> bool:
-    """A zombie that init has yet to collect does not count: it holds nothing any more."""
+def _group(group: int) -> list[int]:
+    """Living processes of a process group. A zombie that init has yet to collect holds nothing any more."""
+    members = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -208,8 +221,8 @@ def _group_lives(group: int) -> bool:
         except (OSError, ValueError):
             continue
         if int(pgrp) == group and state not in ("Z", "X"):
-            return True
-    return False
+            members.append(int(entry.name))
+    return members
 
 
 def _read_lines(stdout: "IO[bytes] | None", lines: "queue.SimpleQueue[bytes]") -> None:
