@@ -1,0 +1,263 @@
+"""The inventory: server profiles and security rules together.
+
+Reading a file or JSON with cross checks, laying a file over what is stored, differences, and the snapshot that
+workers swap whole. Documents are JSON objects `{server_profiles: [...], rules: [...]}` (design section 4).
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from posthouse.core import profile as profiles_module
+from posthouse.core import rule as rules_module
+from posthouse.core.faults import Fault, InvalidInput
+from posthouse.core.fields import FieldSpec, FieldType, join, name_key, near, read, shown
+from posthouse.core.policy import Policy
+from posthouse.core.profile import ServerProfile, ServiceType, parse_profile, profile_json
+from posthouse.core.rule import Rule, parse_rule, rule_json
+
+Document = Mapping[str, object]
+
+INVENTORY_FIELDS: tuple[FieldSpec, ...] = (
+    FieldSpec("server_profiles", FieldType.TABLES, "server profiles"),
+    FieldSpec("rules", FieldType.TABLES, "security rules, first match first"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """An immutable snapshot; open sessions keep theirs until their mail transaction ends."""
+
+    revision: int
+    profiles: Mapping[str, ServerProfile]
+    """By name as written; a rule's `relay_profile` is one of these names."""
+    policy: Policy
+
+
+class Change(StrEnum):
+    """What became of a profile or rule."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    MOVED = "moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One difference between two inventories."""
+
+    change: Change
+    field: str
+    """`server_profiles[exchange].servers[0]`, or without the last part for a whole one."""
+    old: object
+    new: object
+
+
+def load_toml(text: str) -> tuple[dict[str, object], Fault | None]:
+    """The document, or an empty one and a fault that tells line and column."""
+    try:
+        return tomllib.loads(text), None
+    except tomllib.TOMLDecodeError as error:
+        remedy = "Mend the file; the line and column are told."
+        return {}, Fault("file", "", f"This is no TOML: {error}.", remedy)
+    except RecursionError:
+        return {}, Fault("file", "", "This is no TOML: nested too deeply.", "Mend the file.")
+
+
+def parse_inventory(
+    document: object, path: str = "", known: Sequence[Document] = ()
+) -> tuple[tuple[ServerProfile, ...], tuple[Rule, ...], tuple[Fault, ...]]:
+    """Profiles and rules that are valid in themselves, and every fault, cross checks included.
+
+    `known`: server profiles that rules may name besides those of the document.
+    """
+    values, found = read(document, INVENTORY_FIELDS, path)
+    faults = list(found)
+    profiles: list[ServerProfile] = []
+    rules: list[Rule] = []
+    for where, table in values.tables("server_profiles"):
+        profile, profile_faults = parse_profile(table, where)
+        faults.extend(profile_faults)
+        if profile is not None:
+            profiles.append(profile)
+    for where, table in values.tables("rules"):
+        rule, rule_faults = parse_rule(table, where)
+        faults.extend(rule_faults)
+        if rule is not None:
+            rules.append(rule)
+    faults.extend(_check_unique(values.tables("server_profiles"), "server profile"))
+    faults.extend(_check_unique(values.tables("rules"), "rule"))
+    by_key = {name_key(profile.name): profile for profile in profiles}
+    named = [*(table for _, table in values.tables("server_profiles")), *known]
+    faults.extend(_check_references(named, values.tables("rules")))
+    rules = [_with_profile_name(rule, by_key) for rule in rules]
+    return tuple(profiles), tuple(rules), tuple(faults)
+
+
+def build_inventory(revision: int, profiles: Iterable[tuple[Document, int]], rules: Iterable[Document]) -> Inventory:
+    """The snapshot of what is stored. Raises InvalidInput if it does not hold by the rules of this version."""
+    stored = list(profiles)
+    document = {"server_profiles": [profile for profile, _ in stored], "rules": list(rules)}
+    parsed, parsed_rules, faults = parse_inventory(document)
+    if faults:
+        raise InvalidInput(faults)
+    by_name = {
+        profile.name: replace(profile, revision=profile_revision)
+        for profile, (_, profile_revision) in zip(parsed, stored, strict=True)
+    }
+    return Inventory(revision, by_name, Policy(parsed_rules))
+
+
+def apply_document(
+    stored_profiles: Sequence[Document], stored_rules: Sequence[Document], document: object, *, prune: bool
+) -> tuple[list[dict[str, object]], list[dict[str, object]], tuple[Fault, ...]]:
+    """What is stored with `document` laid over it (`merge`), canonical, and every fault of the whole.
+
+    With faults nothing may be stored. Field paths are those of the document, whose entries come first.
+    """
+    _, top_faults = read(document, INVENTORY_FIELDS, "")
+    if top_faults or not isinstance(document, Mapping):
+        return [], [], parse_inventory(document, known=stored_profiles)[2]
+    merged_profiles, merged_rules = merge(stored_profiles, stored_rules, document, prune=prune)
+    profiles, rules, faults = parse_inventory({"server_profiles": merged_profiles, "rules": merged_rules})
+    return [profile_json(profile) for profile in profiles], [rule_json(rule) for rule in rules], faults
+
+
+def merge(
+    stored_profiles: Sequence[Document], stored_rules: Sequence[Document], document: Document, *, prune: bool
+) -> tuple[list[Document], list[Document]]:
+    """What `document` names comes first, in its order; what it does not name stays after it, unless `prune`."""
+    return (
+        _merge(stored_profiles, document.get("server_profiles"), prune),
+        _merge(stored_rules, document.get("rules"), prune),
+    )
+
+
+def diff(
+    old_profiles: Sequence[Document],
+    old_rules: Sequence[Document],
+    new_profiles: Sequence[Document],
+    new_rules: Sequence[Document],
+) -> tuple[Difference, ...]:
+    """Differences from old to new, canonical documents assumed; for rules also where the order changed."""
+    found = _diff_named("server_profiles", old_profiles, new_profiles)
+    found += _diff_named("rules", old_rules, new_rules)
+    found += _diff_order(old_rules, new_rules)
+    return tuple(found)
+
+
+def rules_using(profile_name: str, rules: Iterable[Document]) -> tuple[str, ...]:
+    """Names of the rules that relay by this profile: it cannot be removed (design 2.4)."""
+    key = name_key(profile_name)
+    return tuple(str(rule.get("name")) for rule in rules if name_key(_relay_profile(rule)) == key)
+
+
+def export_document(profiles: Iterable[Document], rules: Iterable[Document]) -> dict[str, object]:
+    """The inventory as a file has it: defaults left out."""
+    return {
+        "server_profiles": [profiles_module.without_defaults(document) for document in profiles],
+        "rules": [rules_module.without_defaults(document) for document in rules],
+    }
+
+
+def _name(document: Document) -> str:
+    name = document.get("name")
+    return name if isinstance(name, str) else ""
+
+
+def _relay_profile(rule: Document) -> str:
+    relay = rule.get("relay")
+    name = relay.get("profile") if isinstance(relay, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def _check_unique(tables: Sequence[tuple[str, Document]], kind: str) -> list[Fault]:
+    faults: list[Fault] = []
+    seen: dict[str, str] = {}
+    for where, table in tables:
+        name = _name(table)
+        first = seen.setdefault(name_key(name), where) if name else where
+        if first != where:
+            rule = f"{first} has this name already; case is ignored."
+            faults.append(Fault(join(where, "name"), shown(name), rule, f"Give each {kind} a name of its own."))
+    return faults
+
+
+def _check_references(profiles: Sequence[Document], rule_tables: Sequence[tuple[str, Document]]) -> list[Fault]:
+    """`relay.profile` names a profile of type smtp. A faulty profile counts as there: its own faults are told."""
+    types = {name_key(_name(profile)): profile.get("type") for profile in profiles if _name(profile)}
+    names = [_name(profile) for profile in profiles]
+    faults: list[Fault] = []
+    for where, table in rule_tables:
+        wanted = _relay_profile(table)
+        if not wanted:
+            continue
+        field = join(where, "relay.profile")
+        if name_key(wanted) not in types:
+            meant = near(wanted, names)
+            remedy = f"Did you mean {meant}?" if meant else "Add the server profile, or name one that there is."
+            faults.append(Fault(field, shown(wanted), "There is no server profile of this name.", remedy))
+        elif (other := types[name_key(wanted)]) != ServiceType.SMTP and other in list(ServiceType):
+            rule = f"Mail is relayed by a profile of type smtp; this one is {other}."
+            faults.append(Fault(field, shown(wanted), rule, "Name a profile of type smtp."))
+    return faults
+
+
+def _with_profile_name(rule: Rule, by_key: Mapping[str, ServerProfile]) -> Rule:
+    """The rule with its profile's name as the profile spells it, so that look-ups need no case rules."""
+    profile = by_key.get(name_key(rule.relay_profile))
+    return rule if profile is None else replace(rule, relay_profile=profile.name)
+
+
+def _merge(stored: Sequence[Document], given: object, prune: bool) -> list[Document]:
+    first = [entry for entry in given if isinstance(entry, Mapping)] if isinstance(given, list | tuple) else []
+    named = {name_key(_name(entry)) for entry in first}
+    return [*first, *([] if prune else [entry for entry in stored if name_key(_name(entry)) not in named])]
+
+
+def _diff_named(kind: str, old: Sequence[Document], new: Sequence[Document]) -> list[Difference]:
+    before = {name_key(_name(entry)): entry for entry in old}
+    after = {name_key(_name(entry)): entry for entry in new}
+    found: list[Difference] = []
+    for key, entry in before.items():
+        if key not in after:
+            found.append(Difference(Change.REMOVED, f"{kind}[{_name(entry)}]", entry, None))
+    for key, entry in after.items():
+        field = f"{kind}[{_name(entry)}]"
+        if key not in before:
+            found.append(Difference(Change.ADDED, field, None, entry))
+        else:
+            found.extend(_diff_values(field, before[key], entry))
+    return found
+
+
+def _diff_values(field: str, old: object, new: object) -> list[Difference]:
+    if old == new:
+        return []
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = [*old, *(name for name in new if name not in old)]
+        return [
+            difference
+            for name in names
+            for difference in _diff_values(join(field, str(name)), old.get(name), new.get(name))
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            difference
+            for at, (before, after) in enumerate(zip(old, new, strict=True))
+            for difference in _diff_values(f"{field}[{at}]", before, after)
+        ]
+    change = Change.ADDED if old is None else Change.REMOVED if new is None else Change.CHANGED
+    return [Difference(change, field, old, new)]
+
+
+def _diff_order(old: Sequence[Document], new: Sequence[Document]) -> list[Difference]:
+    """One difference if the rules in both stand in another order: it decides which matches first."""
+    common = {name_key(_name(entry)) for entry in old} & {name_key(_name(entry)) for entry in new}
+    before = [_name(entry) for entry in old if name_key(_name(entry)) in common]
+    after = [_name(entry) for entry in new if name_key(_name(entry)) in common]
+    if [name_key(name) for name in before] == [name_key(name) for name in after]:
+        return []
+    return [Difference(Change.MOVED, "rules", before, after)]
