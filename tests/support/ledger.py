@@ -1,4 +1,4 @@
-"""Bookkeeping of a drill: every acknowledged mail (in a file, synced before it counts), every arrival, the difference.
+"""Bookkeeping of a drill: acknowledged mails (in a file, synced before they count), arrivals, and the difference.
 
 A mail is known by its queue id: the one in the 250 to content, and in our Received field at the next hop.
 """
