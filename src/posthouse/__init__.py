@@ -1,3 +1,3 @@
-"""posthouse: an email security gateway that loses no mail."""
+"""An email security gateway: receives, scans and relays mail, and loses none."""
 
 __version__ = "0.1.0"

@@ -1,0 +1,88 @@
+"""`posthouse key`: API keys, on the data dir, so that the first one can be made before any exists."""
+
+import os
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from posthouse.cli.errors import Exit, Stop
+from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption
+from posthouse.cli.output import line, moment, show_json, table
+
+if TYPE_CHECKING:
+    from posthouse.ports import Accounts
+
+app = typer.Typer(help="API keys (work on the data dir).", no_args_is_help=True)
+
+ROLES = ("administrator", "operator", "auditor", "helpdesk")
+DatabaseOption = Annotated[
+    str,
+    typer.Option("--database", envvar="POSTHOUSE_DATABASE", metavar="URL", help="`sqlite` or a postgresql:// URL."),
+]
+
+
+@app.command()
+def create(
+    role: Annotated[str, typer.Option("--role", metavar="ROLE", help=", ".join(ROLES))] = "administrator",
+    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="What the key is for.")] = "",
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    database: DatabaseOption = "sqlite",
+) -> None:
+    """Make a key and show it once."""
+    if role not in ROLES:
+        raise Stop(Exit.USAGE, f"{role!r} is no role.", remedy=f"Roles: {', '.join(ROLES)}.")
+    name = name or f"{role} key"
+    if len(name) > 64 or not name.isprintable():
+        raise Stop(Exit.USAGE, "A key's name has 1 to 64 printable characters.")
+    key, secret = _accounts(data_dir, database).create_key(name=name, role=role, now=time.time())
+    if as_json:
+        show_json({"key": secret, "id": key.id, "name": key.name, "role": key.role})
+        return
+    line(secret)
+    typer.echo(f"Key {key.id} ({role}). It is not shown again.", err=True)
+
+
+@app.command("list")
+def list_(
+    as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = "sqlite"
+) -> None:
+    """All keys, without their secrets."""
+    keys = _accounts(data_dir, database).keys()
+    if as_json:
+        rows = [
+            {"id": k.id, "name": k.name, "role": k.role, "created_at": k.created_at, "revoked_at": k.revoked_at}
+            for k in keys
+        ]
+        show_json({"items": rows, "next": None})
+        return
+    table(
+        ("Id", "Name", "Role", "Created", "Revoked"),
+        ((k.id, k.name, k.role, moment(k.created_at), moment(k.revoked_at)) for k in keys),
+        "There are no keys.",
+    )
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID")],
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    database: DatabaseOption = "sqlite",
+) -> None:
+    """End a key, at once."""
+    if not _accounts(data_dir, database).revoke_key(key_id, time.time()):
+        raise Stop(Exit.FAULT, f"There is no key {key_id!r} in force.", remedy="`posthouse key list` shows them.")
+    if as_json:
+        show_json({"revoked": key_id})
+        return
+    line(f"Key {key_id} is revoked.")
+
+
+def _accounts(data_dir: str, database: str) -> "Accounts":
+    from posthouse import app as composition
+
+    if not os.path.isdir(data_dir) and database == "sqlite":
+        os.makedirs(data_dir, 0o700, exist_ok=True)
+    return composition.open_shared(data_dir, database).accounts

@@ -1,0 +1,197 @@
+"""Speaks REST to a running node. Proxy variables are ignored; the key file of a data dir goes to its own node only."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+from urllib.parse import quote, urlsplit
+
+from posthouse.cli.errors import Exit, Stop
+from posthouse.core.faults import Fault
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+
+DEFAULT_SERVER = "http://127.0.0.1:8025"
+TIMEOUT_SECONDS = 30.0
+"""More than the 3 s that a queue action waits and than a large inventory takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """`node.json` of a data dir: where the node that runs on it is reached."""
+
+    console: str
+    smtp: tuple[str, ...]
+    pid: int
+
+
+def node_file(data_dir: str) -> NodeFile | None:
+    """None if there is none or it cannot be read."""
+    try:
+        document = json.loads((Path(data_dir) / "node.json").read_text("utf-8"))
+        return NodeFile(
+            str(document["console"]), tuple(str(address) for address in document["smtp"]), int(document["pid"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class Remote:
+    """One command's conversation with a node; a context manager."""
+
+    def __init__(self, server: str | None, data_dir: str, *, login: bool = True) -> None:
+        import httpx2
+
+        node = node_file(data_dir)
+        self.server = (server or (node.console if node else DEFAULT_SERVER)).rstrip("/")
+        parts = _split(self.server)
+        headers = {"Accept": "application/json, application/problem+json"}
+        if login:
+            headers["Authorization"] = f"Bearer {_key(data_dir, parts, node)}"
+        self._client = httpx2.Client(
+            base_url=self.server, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False, follow_redirects=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str, parameters: Mapping[str, object] | None = None) -> dict[str, object]:
+        """The answer's document. `path` as `/api/v1/mails`; parameters that are None or empty are left out."""
+        return self.call("GET", path, parameters)
+
+    def post(
+        self, path: str, body: Mapping[str, object], parameters: Mapping[str, object] | None = None
+    ) -> dict[str, object]:
+        return self.call("POST", path, parameters, body)
+
+    def pages(self, path: str, parameters: Mapping[str, object], limit: int) -> Iterator[dict[str, object]]:
+        """Up to `limit` items of a list, page by page."""
+        cursor: object = None
+        left = limit
+        while left > 0:
+            page = self.get(path, {**parameters, "limit": min(left, 500), "next": cursor})
+            items = cast(list[dict[str, object]], page["items"])
+            yield from items[:left]
+            left -= len(items)
+            cursor = page.get("next")
+            if not cursor or not items:
+                return
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> dict[str, object]:
+        """Stop with the fitting exit code for whatever goes wrong."""
+        import httpx2
+
+        query = {name: _text(value) for name, value in (parameters or {}).items() if value not in (None, "")}
+        content = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        try:
+            answer = self._client.request(method, path, params=query, content=content, headers=headers)
+        except httpx2.TimeoutException as fault:
+            raise Stop(Exit.UNREACHABLE, f"{self.server} does not answer in {TIMEOUT_SECONDS:.0f} s.") from fault
+        except httpx2.HTTPError as fault:
+            raise Stop(
+                Exit.UNREACHABLE,
+                f"{self.server} cannot be reached: {fault or type(fault).__name__}",
+                remedy="Start the node with `posthouse serve`, or name it with POSTHOUSE_SERVER or --server.",
+            ) from fault
+        if answer.status_code >= 400:
+            raise _stop(self.server, answer)
+        return _document(self.server, answer)
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path."""
+    return quote(name, safe="")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _document(server: str, answer: "Response") -> dict[str, object]:
+    if not answer.content:
+        return {}
+    try:
+        document = json.loads(answer.content)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise Stop(Exit.UNREACHABLE, f"{server} answers, but not as a posthouse console.")
+    return document
+
+
+def _stop(server: str, answer: "Response") -> Stop:
+    """Problem details as the end of the command."""
+    status = answer.status_code
+    code = Exit.REFUSED if status in (401, 403) else Exit.UNREACHABLE if status in (502, 503, 504) else Exit.FAULT
+    try:
+        problem = json.loads(answer.content)
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict) or "detail" not in problem:
+        return Stop(code, f"{server} answers {status} {answer.reason_phrase}.")
+    entries = problem.get("errors")
+    faults = [
+        Fault(*(str(entry.get(name, "")) for name in ("field", "value", "rule", "remedy")))
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+    ]
+    remedy = "Set POSTHOUSE_API_KEY, or make a key with `posthouse key create`." if status == 401 else ""
+    return Stop(code, str(problem["detail"]), faults, remedy)
+
+
+def _split(server: str) -> tuple[str, str]:
+    """Host and `host:port` of the console's address."""
+    try:
+        parts = urlsplit(server)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if not host or parts.scheme not in ("http", "https"):
+        raise Stop(Exit.USAGE, f"{server!r} is no address of a console.", remedy="Write http://HOST:PORT.")
+    return host, parts.netloc
+
+
+def _key(data_dir: str, server: tuple[str, str], node: NodeFile | None) -> str:
+    """POSTHOUSE_API_KEY, else the key file; the file's key is never sent to a foreign host."""
+    key = os.environ.get("POSTHOUSE_API_KEY", "").strip()
+    path = Path(data_dir) / "console.key"
+    if not key and (_loopback(server[0]) or (node is not None and urlsplit(node.console).netloc == server[1])):
+        try:
+            key = path.read_text("utf-8").strip()
+        except (OSError, ValueError):
+            key = ""
+    if not key:
+        raise Stop(
+            Exit.REFUSED,
+            "There is no API key to log in with.",
+            remedy=f"Set POSTHOUSE_API_KEY, or name the data dir of the node with --data-dir (looked at {path}).",
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise Stop(Exit.USAGE, "The API key has characters that no key has.")
+    return key
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,123 @@
+"""The console process: the app, and uvicorn run in-process on sockets that somebody else has bound."""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from posthouse.web import config, health, inventory, keys, mails, queue
+from posthouse.web.gate import BODY_OCTETS, Gate, HostList
+from posthouse.web.problems import Json, install
+from posthouse.web.tools import WebTools
+
+PREFIX = "/api/v1"
+
+_ROUTERS = (
+    inventory.router,
+    mails.router,
+    queue.router,
+    queue.steering,
+    config.reading,
+    config.changing,
+    keys.reading,
+    keys.changing,
+    keys.auditing,
+)
+
+
+def create_app(tools: WebTools) -> FastAPI:
+    """REST under /api/v1 and the three addresses without login."""
+    app = FastAPI(
+        title="posthouse",
+        version=tools.version,
+        summary="An email security gateway: mails, queue, server profiles, rules.",
+        description=(
+            "Send an API key as `Authorization: Bearer KEY`. Faults are problem details (RFC 9457) with "
+            "`errors: [{field, value, rule, remedy}]`. Lists are `{items, next}`; give `next` back for the next page."
+        ),
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=Json,
+        redirect_slashes=False,
+    )
+    app.state.tools = tools
+    app.state.queue_numbers = health.QueueNumbers(tools)
+    install(app)
+    app.include_router(health.router)
+    for router in _ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    app.add_middleware(Gate, hosts=HostList(tools.settings.console, tools.hosts), limit=BODY_OCTETS)
+    return app
+
+
+async def serve(
+    app: FastAPI,
+    bound: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    stop: asyncio.Event,
+    grace_seconds: int = 3,
+) -> None:
+    """Serves on a bound socket until `stop` is set, by the caller or by SIGTERM or SIGINT where this is the main
+    thread; open requests then have `grace_seconds`.
+
+    `on_ready` is called once requests are answered. Nothing is written to stdout.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=500,
+            timeout_graceful_shutdown=grace_seconds,
+        )
+    )
+    serving = asyncio.create_task(server.serve([bound]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        if await server.begun(serving):
+            on_ready()
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to `serve` and tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._started = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started.set()
+
+    async def begun(self, serving: "asyncio.Task[None]") -> bool:
+        """True once requests are answered; False if `serving` ended before."""
+        waiting = asyncio.create_task(self._started.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        return self._started.is_set()

@@ -1,0 +1,34 @@
+"""What the console process works with; `app.py` fills it in."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from posthouse.ports import Accounts, Clock, Commands, History, InventoryStore
+from posthouse.settings import NodeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class WebTools:
+    """The ports behind REST, and the settings of the node that serves it."""
+
+    inventory: InventoryStore
+    accounts: Accounts
+    commands: Commands
+    history: History
+    clock: Clock
+    settings: NodeSettings
+    version: str
+    hosts: tuple[str, ...] = ()
+    """Names that a Host field may carry besides the loopback ones and the console's own address."""
+    command_wait_seconds: float = 3.0
+    """How long a queue action waits for the workers' reports."""
+
+
+async def tools_of(request: Request) -> WebTools:
+    """Dependency: the tools that `create_app` was given."""
+    return cast(WebTools, request.app.state.tools)
+
+
+Tools = Annotated[WebTools, Depends(tools_of)]

@@ -1,0 +1,181 @@
+"""The console's ports in memory: for tests of REST and CLI, where only the contract of `ports.py` matters."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from threading import RLock
+
+from posthouse.ports import (
+    Acted,
+    CommandProgress,
+    Key,
+    MailQuery,
+    QueueCommand,
+    RevisionConflict,
+    StoredInventory,
+    StoredProfile,
+    WorkerState,
+)
+
+
+@dataclass
+class MemoryClock:
+    """A clock that stands still until a test moves it."""
+
+    epoch: float = 1_764_000_000.0
+    steady: float = 0.0
+
+    def now(self) -> float:
+        return self.epoch
+
+    def monotonic(self) -> float:
+        return self.steady
+
+
+@dataclass
+class MemoryInventory:
+    """ports.InventoryStore."""
+
+    stored: StoredInventory = field(default_factory=lambda: StoredInventory(0, (), ()))
+    rows: list[Mapping[str, object]] = field(default_factory=list)
+    lock: RLock = field(default_factory=RLock)
+
+    def load(self) -> StoredInventory:
+        return self.stored
+
+    def revision(self) -> int:
+        return self.stored.revision
+
+    def replace(
+        self,
+        profiles: Sequence[Mapping[str, object]],
+        rules: Sequence[Mapping[str, object]],
+        *,
+        expected_revision: int,
+        by: str,
+        now: float,
+    ) -> int:
+        with self.lock:
+            if expected_revision != self.stored.revision:
+                raise RevisionConflict
+            before = {str(p.document["name"]): p for p in self.stored.profiles}
+            if [p.document for p in self.stored.profiles] == list(profiles) and list(self.stored.rules) == list(
+                rules
+            ):
+                return self.stored.revision
+            revision = self.stored.revision + 1
+            kept = []
+            for document in profiles:
+                old = before.get(str(document["name"]))
+                same = old is not None and old.document == document
+                kept.append(old if old is not None and same else StoredProfile(document, revision))
+            self.stored = StoredInventory(revision, tuple(kept), tuple(rules))
+            self.rows.insert(0, {"id": len(self.rows) + 1, "at": now, "by": by, "what": "inventory", "detail": {}})
+            return revision
+
+    def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
+        return [row for row in self.rows if before is None or int(str(row["id"])) < before][:limit]
+
+
+@dataclass
+class MemoryAccounts:
+    """ports.Accounts."""
+
+    by_hash: dict[str, Key] = field(default_factory=dict)
+
+    def create_key(self, *, name: str, role: str, now: float) -> tuple[Key, str]:
+        number = len(self.by_hash) + 1
+        secret = f"ph_{number:043d}"
+        key = Key(f"k{number}", name, role, now)
+        self.by_hash[_hash(secret)] = key
+        return key, secret
+
+    def keys(self) -> list[Key]:
+        return list(self.by_hash.values())
+
+    def revoke_key(self, key_id: str, now: float) -> bool:
+        for digest, key in self.by_hash.items():
+            if key.id == key_id and key.revoked_at is None:
+                self.by_hash[digest] = replace(key, revoked_at=now)
+                return True
+        return False
+
+    def authenticate(self, secret: str) -> Key | None:
+        key = self.by_hash.get(_hash(secret))
+        return key if key is not None and key.revoked_at is None else None
+
+
+@dataclass
+class MemoryCommands:
+    """ports.Commands; `obey` plays all live workers when a command is submitted."""
+
+    live: list[WorkerState] = field(default_factory=list)
+    submitted: list[QueueCommand] = field(default_factory=list)
+    reports: dict[int, dict[str, Acted]] = field(default_factory=dict)
+    obey: Callable[[QueueCommand], Acted] | None = None
+
+    def submit(self, command: QueueCommand, now: float) -> int:
+        number = len(self.submitted) + 1
+        self.submitted.append(replace(command, id=number))
+        self.reports[number] = {}
+        if self.obey is not None:
+            for worker in self.live:
+                self.report(worker.worker, number, self.obey(command), now)
+        return number
+
+    def pending(self, worker: str, since: float) -> list[QueueCommand]:
+        return [command for command in self.submitted if worker not in self.reports[command.id]]
+
+    def report(self, worker: str, command_id: int, acted: Acted, now: float) -> None:
+        self.reports[command_id][worker] = acted
+
+    def progress(self, command_id: int, now: float) -> CommandProgress:
+        reports = self.reports[command_id].values()
+        mails = tuple(mail for acted in reports for mail in acted.mails)
+        return CommandProgress(len(self.workers(now)), len(reports), sum(a.recipients for a in reports), mails)
+
+    def heartbeat(self, state: WorkerState) -> None:
+        self.live = [worker for worker in self.live if worker.worker != state.worker] + [state]
+
+    def workers(self, now: float) -> list[WorkerState]:
+        return [worker for worker in self.live if now - worker.at < 15]
+
+
+@dataclass
+class MemoryHistory:
+    """ports.History over dicts shaped as the storage gives them."""
+
+    mails: list[dict[str, object]] = field(default_factory=list)
+    waiting: list[Mapping[str, object]] = field(default_factory=list)
+    asked: list[MailQuery] = field(default_factory=list)
+
+    def search(self, query: MailQuery) -> list[Mapping[str, object]]:
+        self.asked.append(query)
+        found = [mail for mail in self.mails if _matches(mail, query)]
+        return sorted(found, key=lambda mail: str(mail["id"]), reverse=True)[: query.limit]
+
+    def mail(self, mail_id: str) -> Mapping[str, object] | None:
+        return next((mail for mail in self.mails if mail["id"] == mail_id), None)
+
+    def queue(self) -> list[Mapping[str, object]]:
+        return self.waiting
+
+
+def _matches(mail: Mapping[str, object], query: MailQuery) -> bool:
+    recipients = mail["recipients"]
+    assert isinstance(recipients, list)
+    at = float(str(mail["received_at"]))
+    return (
+        (not query.before or str(mail["id"]) < query.before)
+        and query.sender.lower() in str(mail["reverse_path"]).lower()
+        and query.subject.lower() in str(mail["subject"]).lower()
+        and any(query.recipient.lower() in str(r["address"]).lower() for r in recipients)
+        and (not query.status or any(r["state"] == query.status for r in recipients))
+        and (not query.rule or any(r["rule"] == query.rule for r in recipients))
+        and (query.since is None or at >= query.since)
+        and (query.until is None or at < query.until)
+    )
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
