@@ -4,6 +4,8 @@ set -eu
 ROOT=${POSTHOUSE_ROOT:-$(cd "$(dirname "$0")/.." && pwd)}
 VENV="$ROOT/.venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
+# dpkg and useradd need these, and a shell started without a login may lack them.
+export PATH="$PATH:/usr/sbin:/sbin"
 
 say() { printf '%s\n' "$*" >&2; }
 
