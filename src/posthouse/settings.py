@@ -1,12 +1,33 @@
-"""Start-up settings of one node: posthouse.toml with environment and flags on top."""
+"""Start-up settings of one node: posthouse.toml with environment and flags on top.
 
+Scalars may be given in the environment (`POSTHOUSE_HOSTNAME`, `_DATA_DIR`, `_DATABASE`, `_WORKERS`, `_SMTP`,
+`_CONSOLE`) and by flags of `serve`; flags win over environment, environment over file. All faults are told at once.
+Standards: design section 4.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import ip_address
 
-from posthouse.core.limits import Limits
+from posthouse.core.faults import Fault
+from posthouse.core.fields import FieldSpec, FieldType, Values, join, read, shown
+from posthouse.core.inventory import load_toml
+from posthouse.core.limits import TABLE, Limits
+from posthouse.core.network import Network, read_networks
+from posthouse.core.smtp_path import is_literal, parse_mailbox
+from posthouse.core.uri import parse_address, parse_host
 
-Network = IPv4Network | IPv6Network
+__all__ = [
+    "Address",
+    "BareNewlines",
+    "ListenerSettings",
+    "ListenerTls",
+    "Network",
+    "NodeSettings",
+    "OwnMail",
+    "load_settings",
+]
 
 
 class ListenerTls(StrEnum):
@@ -73,3 +94,214 @@ class NodeSettings:
     own_mail: OwnMail | None = None
     trusted_clients: tuple[Network, ...] = ()
     limits: Limits = field(default_factory=Limits)
+
+
+OVERRIDES = ("hostname", "data_dir", "database", "workers", "smtp", "console")
+"""What environment and flags may set; `smtp` is the address of the first listener."""
+_NEWLINES = tuple(BareNewlines)
+
+NODE_FIELDS: tuple[FieldSpec, ...] = (
+    FieldSpec("hostname", FieldType.TEXT, "greeting, EHLO, Received, DSN", minimum=1, shown_default="the full name"),
+    FieldSpec("data_dir", FieldType.TEXT, "folder of the node's data", "./posthouse-data", minimum=1, maximum=4096),
+    FieldSpec("database", FieldType.TEXT, "`sqlite` or `postgresql://...`", "sqlite", minimum=1, maximum=4096),
+    FieldSpec("workers", FieldType.INTEGER, "worker processes", None, 1, 256, shown_default="cores - 1, at least 1"),
+    FieldSpec("own_mail", FieldType.TABLE, "how mail that posthouse generates leaves"),
+    FieldSpec("trusted_clients", FieldType.TEXTS, "client networks (CIDR) that are trusted"),
+    FieldSpec("listeners", FieldType.TABLES, "SMTP listeners", minimum=1, maximum=64, shown_default="127.0.0.1:2525"),
+    FieldSpec("console", FieldType.TABLE, "console and REST"),
+    FieldSpec("limits", FieldType.TABLE, "limits and deadlines"),
+)
+OWN_MAIL_FIELDS: tuple[FieldSpec, ...] = (
+    FieldSpec("profile", FieldType.NAME, "server profile of type smtp", required=True),
+    FieldSpec("from", FieldType.TEXT, "address in the From field of DSNs", minimum=1, maximum=510, required=True),
+    FieldSpec("postmaster", FieldType.TEXT, "address that gets mail to postmaster", minimum=1, maximum=510),
+)
+LISTENER_FIELDS: tuple[FieldSpec, ...] = (
+    FieldSpec("listen", FieldType.TEXT, "HOST:PORT; port 0 takes a free one", minimum=1, maximum=300, required=True),
+    FieldSpec("tls", FieldType.TEXT, "TLS towards clients", ListenerTls.NONE.value, choices=tuple(ListenerTls)),
+    FieldSpec("max_size", FieldType.SIZE, "largest content of a mail", 50 * 1024**2, 65536, 1024**3),
+    FieldSpec("bare_newlines", FieldType.TEXT, "bare CR or LF in content", _NEWLINES[0].value, choices=_NEWLINES),
+    FieldSpec(
+        "trusted_bare_newlines",
+        FieldType.TEXT,
+        "the same for trusted_clients",
+        BareNewlines.NORMALISE.value,
+        choices=_NEWLINES,
+    ),
+    FieldSpec("proxy_protocol_from", FieldType.TEXTS, "client networks that speak PROXY v1 or v2"),
+    FieldSpec("xclient_from", FieldType.TEXTS, "client networks that may use XCLIENT"),
+)
+CONSOLE_FIELDS: tuple[FieldSpec, ...] = (
+    FieldSpec("listen", FieldType.TEXT, "HOST:PORT; port 0 takes a free one", "127.0.0.1:8025", 1, 300),
+    FieldSpec("allow_plain_http", FieldType.BOOLEAN, "listens beyond loopback without TLS", False),
+)
+LIMIT_FIELDS: tuple[FieldSpec, ...] = tuple(
+    FieldSpec(
+        row.name,
+        FieldType.SIZE if row.unit == "octets" else FieldType.INTEGER,
+        row.meaning,
+        row.default,
+        row.minimum,
+        row.maximum,
+    )
+    for row in TABLE
+)
+
+
+def load_settings(
+    toml_text: str | None, *, environ: Mapping[str, str], flags: Mapping[str, str], hostname: str, cores: int
+) -> tuple[NodeSettings | None, tuple[Fault, ...]]:
+    """The settings, or None and every fault. `hostname` and `cores` are the machine's, for the defaults.
+
+    `flags` has names of `OVERRIDES`. Faults of environment and flags have the field `POSTHOUSE_SMTP` or `--smtp`.
+    """
+    document, toml_fault = load_toml(toml_text or "")
+    if toml_fault is not None:
+        return None, (toml_fault,)
+    faults: list[Fault] = []
+    document, sources = _override(document, environ, flags, faults)
+    values, found = read(document, NODE_FIELDS, "")
+    console, console_found = read(values.table("console") or {}, CONSOLE_FIELDS, "console")
+    limits, limits_found = read(values.table("limits") or {}, LIMIT_FIELDS, "limits")
+    faults += [*found, *console_found, *limits_found]
+    listeners = tuple(_listener(where, table, faults) for where, table in values.tables("listeners"))
+    _check_twice(listeners, faults)
+    workers = values.value("workers")
+    settings = NodeSettings(
+        hostname=_hostname(values.optional_text("hostname"), hostname, faults),
+        data_dir=values.text("data_dir"),
+        database=_database(values.text("database"), faults),
+        workers=workers if isinstance(workers, int) else max(1, cores - 1),
+        listeners=listeners,
+        console=_console(console, faults),
+        own_mail=_own_mail(values.table("own_mail"), faults),
+        trusted_clients=read_networks(values, "trusted_clients", faults),
+        limits=Limits(**{spec.name: limits.integer(spec.name) for spec in LIMIT_FIELDS}),
+    )
+    if faults:
+        return None, tuple(_at_source(fault, sources) for fault in faults)
+    return settings, ()
+
+
+def _override(
+    document: dict[str, object], environ: Mapping[str, str], flags: Mapping[str, str], faults: list[Fault]
+) -> tuple[dict[str, object], dict[str, str]]:
+    """The document with environment and flags laid over it, and for each field so set where it came from."""
+    document = {**document, "listeners": document.get("listeners", [{"listen": "127.0.0.1:2525"}])}
+    sources: dict[str, str] = {}
+    given = {name: (f"POSTHOUSE_{name.upper()}", environ.get(f"POSTHOUSE_{name.upper()}", "")) for name in OVERRIDES}
+    for name, (source, text) in {
+        **given,
+        **{name: (f"--{name.replace('_', '-')}", flags[name]) for name in flags},
+    }.items():
+        if not text:
+            continue
+        match name:
+            case "workers":
+                document["workers"] = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+            case "smtp":
+                listeners = document["listeners"]
+                if isinstance(listeners, list) and listeners and isinstance(listeners[0], Mapping):
+                    document["listeners"] = [{**listeners[0], "listen": text}, *listeners[1:]]
+                sources["listeners[0].listen"] = source
+                continue
+            case "console":
+                table = document.get("console")
+                document["console"] = {**(table if isinstance(table, Mapping) else {}), "listen": text}
+                sources["console.listen"] = source
+                continue
+            case _:
+                document[name] = text
+        sources[name] = source
+    return document, sources
+
+
+def _at_source(fault: Fault, sources: Mapping[str, str]) -> Fault:
+    return Fault(sources.get(fault.field, fault.field), fault.value, fault.rule, fault.remedy)
+
+
+def _listener(where: str, table: Mapping[str, object], faults: list[Fault]) -> ListenerSettings:
+    values, found = read(table, LISTENER_FIELDS, where)
+    faults += found
+    address = _address(values, where, faults)
+    return ListenerSettings(
+        listen=address,
+        tls=ListenerTls(values.text("tls")),
+        max_size=values.integer("max_size"),
+        bare_newlines=BareNewlines(values.text("bare_newlines")),
+        trusted_bare_newlines=BareNewlines(values.text("trusted_bare_newlines")),
+        proxy_protocol_from=read_networks(values, "proxy_protocol_from", faults),
+        xclient_from=read_networks(values, "xclient_from", faults),
+    )
+
+
+def _address(values: Values, where: str, faults: list[Fault]) -> Address:
+    """Port 0 at a fault, which is told; a missing `listen` was told by `read`."""
+    text = values.text("listen")
+    parsed = parse_address(text) if text else ("", 0)
+    if isinstance(parsed, list):
+        faults += [Fault(join(where, "listen"), shown(text), p.rule, p.remedy) for p in parsed]
+        return Address("", 0)
+    return Address(*parsed)
+
+
+def _check_twice(listeners: tuple[ListenerSettings, ...], faults: list[Fault]) -> None:
+    seen: set[Address] = set()
+    for at, listener in enumerate(listeners):
+        address = listener.listen
+        if address.port and address in seen:
+            faults.append(
+                Fault(f"listeners[{at}].listen", str(address), "Another listener has it.", "Choose another.")
+            )
+        seen.add(address)
+
+
+def _console(values: Values, faults: list[Fault]) -> Address:
+    address = _address(values, "console", faults)
+    if address.host and not (values.boolean("allow_plain_http") or _is_loopback(address.host)):
+        rule = "TLS for the console is not built yet, so it listens on loopback only."
+        remedy = "Use 127.0.0.1, or set console.allow_plain_http = true; keys then cross the network in clear."
+        faults.append(Fault("console.listen", str(address), rule, remedy))
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _own_mail(table: Mapping[str, object] | None, faults: list[Fault]) -> OwnMail | None:
+    if table is None:
+        return None
+    values, found = read(table, OWN_MAIL_FIELDS, "own_mail")
+    faults += found
+    sender, postmaster = values.text("from"), values.optional_text("postmaster") or ""
+    for name, text in (("from", sender), ("postmaster", postmaster)):
+        if text and parse_mailbox(text, smtputf8=True) is None:
+            faults.append(Fault(f"own_mail.{name}", shown(text), "This is no mail address.", "Write local@domain."))
+    return OwnMail(values.text("profile"), sender, postmaster)
+
+
+def _hostname(given: str | None, machine: str, faults: list[Fault]) -> str:
+    """The machine's name is a default only: where it is no name, `localhost` stands in."""
+    text = machine if given is None else given
+    if is_literal(text):
+        return text
+    found = "" if text.startswith("[") else parse_host(text)
+    if isinstance(found, str) and found and not found.split(".")[-1].isdigit():
+        return found
+    if given is None:
+        return "localhost"
+    remedy = "Write a name such as mx1.example, or an address literal such as [192.0.2.1]."
+    faults.append(Fault("hostname", shown(given), "This is no host name.", remedy))
+    return given
+
+
+def _database(text: str, faults: list[Fault]) -> str:
+    if text == "sqlite" or (text.startswith("postgresql://") and len(text) > 13 and " " not in text):
+        return text
+    scheme = text.split("://")[0] if "://" in text else text.split(":")[0]
+    faults.append(Fault("database", shown(scheme), "This is no database.", "Write sqlite or postgresql://..."))
+    return text

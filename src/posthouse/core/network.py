@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
+from posthouse.core.faults import Fault
+from posthouse.core.fields import Values, shown
+
 Network = IPv4Network | IPv6Network
 _CIDR = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
 
@@ -50,3 +53,15 @@ def cover_more_than(networks: Iterable[Network], ipv4_prefix: int, ipv6_prefix: 
         sum(n.num_addresses for n in collapse_addresses(ipv4)) > 1 << (32 - ipv4_prefix)
         or sum(n.num_addresses for n in collapse_addresses(ipv6)) > 1 << (128 - ipv6_prefix)
     )  # fmt: skip
+
+
+def read_networks(values: Values, name: str, faults: list[Fault]) -> tuple[Network, ...]:
+    """The networks listed under `name`; those that are none become faults."""
+    networks: list[Network] = []
+    for where, text in values.entries(name):
+        network = parse_network(text)
+        if isinstance(network, tuple):
+            faults.append(Fault(where, shown(text), *network))
+        else:
+            networks.append(network)
+    return tuple(networks)

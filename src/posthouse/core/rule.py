@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from posthouse.core.faults import Fault
 from posthouse.core.fields import FieldSpec, FieldType, Values, join, read, shown
-from posthouse.core.network import Network, cover_more_than, parse_network
+from posthouse.core.network import Network, cover_more_than, read_networks
 from posthouse.core.pattern import Pattern, parse_pattern
 
 OPEN_RELAY_PREFIXES = (8, 32)
@@ -62,7 +62,7 @@ def parse_rule(value: object, path: str) -> tuple[Rule | None, tuple[Fault, ...]
     match, match_faults = read(values.table("match") or {}, MATCH_FIELDS, where)
     faults.extend(match_faults)
     clean = len(faults)
-    clients = _parse_clients(match, faults)
+    clients = read_networks(match, "clients", faults)
     senders = _parse_patterns(match, "senders", faults)
     recipients = _parse_patterns(match, "recipients", faults)
     relay_profile = ""
@@ -114,17 +114,6 @@ def without_defaults(document: Mapping[str, object]) -> dict[str, object]:
     """A rule's JSON as export writes it: what equals its default is left out."""
     defaults: dict[str, object] = {"enabled": True, "open_relay": False, "match": {}}
     return {name: value for name, value in document.items() if name not in defaults or defaults[name] != value}
-
-
-def _parse_clients(match: Values, faults: list[Fault]) -> tuple[Network, ...]:
-    networks: list[Network] = []
-    for where, text in match.entries("clients"):
-        network = parse_network(text)
-        if isinstance(network, tuple):
-            faults.append(Fault(where, shown(text), *network))
-        else:
-            networks.append(network)
-    return tuple(networks)
 
 
 def _parse_patterns(match: Values, name: str, faults: list[Fault]) -> tuple[Pattern, ...]:

@@ -143,7 +143,7 @@ def parse_host(text: str) -> str | Problem:
     return host
 
 
-def parse_address(text: str) -> tuple[str, int] | tuple[Problem, ...]:
+def parse_address(text: str) -> tuple[str, int] | list[Problem]:
     """Host and port of an address to listen on, `HOST:PORT`; port 0 is allowed and means any free one."""
     problems: list[Problem] = []
     host_text, port_text = _split_port(text, problems)
@@ -154,7 +154,7 @@ def parse_address(text: str) -> tuple[str, int] | tuple[Problem, ...]:
     if port_text is None and host_text is not None:
         problems.append(Problem("port", "The port is missing.", "Write HOST:PORT."))
     port = _parse_port(port_text, problems, 0) if port_text is not None else 0
-    return tuple(problems) or (host, port)
+    return problems or (host, port)
 
 
 def advise(specification: Specification, service_type: ServiceType) -> str:
