@@ -14,20 +14,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
 from posthouse import __version__, node, telemetry, tls
 from posthouse.clients.smtp import SmtpRelay
 from posthouse.core.faults import Fault, InvalidInput
-from posthouse.core.inventory import (
-    Inventory,
-    build_inventory,
-    load_toml,
-    merge,
-    parse_inventory,
-)
+from posthouse.core.inventory import Inventory, apply_document, build_inventory, load_toml
 from posthouse.core.mail_id import MailIds
 from posthouse.inbound.listener import Listeners
 from posthouse.mailflow.delivery import Delivery
@@ -93,7 +87,7 @@ class DataDirTaken(Exception):
 
 
 @contextlib.contextmanager
-def lock_data_dir(data_dir: Path):  # type: ignore[no-untyped-def]
+def lock_data_dir(data_dir: Path) -> Iterator[None]:
     """Holds the data dir for this node. Raises DataDirTaken."""
     with open(data_dir / "node.lock", "w", encoding="ascii") as lock:
         try:
@@ -129,10 +123,9 @@ def apply_inventory_file(store: InventoryStore, path: str | None, *, prune: bool
         raise InvalidInput((fault,))
     while True:
         stored = store.load()
-        profiles, rules = merge(
-            [p.document for p in stored.profiles], list(stored.rules), document, prune=prune
+        profiles, rules, faults = apply_document(
+            [p.document for p in stored.profiles], stored.rules, document, prune=prune
         )
-        _, _, faults = parse_inventory({"server_profiles": profiles, "rules": rules})
         if faults:
             raise InvalidInput(faults)
         try:
@@ -177,9 +170,7 @@ def bind_children(settings: NodeSettings, data_dir: Path) -> list[node.Child]:
     return children
 
 
-def _child(
-    role: str, index: int, owner: str, settings: NodeSettings, sockets: list[socket.socket]
-) -> node.Child:
+def _child(role: str, index: int, owner: str, settings: NodeSettings, sockets: list[socket.socket]) -> node.Child:
     descriptors = tuple(s.fileno() for s in sockets)
     return node.Child(node.Boot(role, index, owner, settings, descriptors), sockets)
 
@@ -219,6 +210,12 @@ def _listen_to_supervisor(on_settings: Callable[[NodeSettings], None], on_end: C
                 on_settings(message)
 
     threading.Thread(target=wait, name="supervisor", daemon=True).start()
+
+
+def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *given: object) -> None:
+    """From another thread; a loop that has ended hears nothing more."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *given)
 
 
 def _say_ready(out: TextIO) -> None:
@@ -270,8 +267,8 @@ class Worker:
         )
         await self._listeners.start()
         _listen_to_supervisor(
-            lambda fresh: loop.call_soon_threadsafe(self._reload_settings, fresh) and None,
-            lambda: loop.call_soon_threadsafe(self._stop.set) and None,
+            lambda fresh: _post(loop, self._reload_settings, fresh),
+            lambda: _post(loop, self._stop.set),
         )
         tasks = [loop.create_task(self._delivery.run()), loop.create_task(self._poll(clock, spool))]
         _say_ready(sys.stdout)
@@ -310,7 +307,9 @@ class Worker:
     async def _poll(self, clock: SystemClock, spool: storage.MailSpool) -> None:
         """Looks for a new inventory revision and for commands; writes the live row."""
         loop = asyncio.get_running_loop()
-        worker, since, last, written = self._boot.owner, clock.now() - 60, {}, 0.0
+        worker, since = self._boot.owner, clock.now() - 60
+        last: dict[str, object] = {}
+        written = 0.0
         while True:
             try:
                 revision = await loop.run_in_executor(None, self._shared.inventory.revision)
@@ -380,7 +379,7 @@ def run_console(boot: node.Boot) -> None:
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        _listen_to_supervisor(lambda _: None, lambda: loop.call_soon_threadsafe(stop.set) and None)
+        _listen_to_supervisor(lambda _: None, lambda: _post(loop, stop.set))
         await serve_web(create_app(tools), bound, on_ready=lambda: _say_ready(sys.stdout), stop=stop)
 
     asyncio.run(main())

@@ -83,7 +83,9 @@ def listen(address: Address, copies: int) -> list[socket.socket]:
 class Node:
     """All processes of one `serve`."""
 
-    def __init__(self, children: list[Child], on_ready: Callable[[], None], reload: Callable[[], NodeSettings | None]):
+    def __init__(
+        self, children: list[Child], on_ready: Callable[[], None], reload: Callable[[], NodeSettings | None]
+    ):
         """`reload` re-applies the files on SIGHUP and returns the new settings, or None if they were refused."""
         self._children = children
         self._on_ready = on_ready

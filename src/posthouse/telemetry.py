@@ -23,9 +23,7 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else text.translate(_SAFE_ESCAPES)
 
 
-def _clean(
-    _logger: object, _name: str, event: MutableMapping[str, object]
-) -> MutableMapping[str, object]:
+def _clean(_logger: object, _name: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = one_line(value)
@@ -86,7 +84,16 @@ class DeliveryLog:
         self._stamp = ""
 
     def result(
-        self, now: float, mail_id: str, sender: str, to: str, relay: str, result: str, status: str, delay: float, reply: str
+        self,
+        now: float,
+        mail_id: str,
+        sender: str,
+        to: str,
+        relay: str,
+        result: str,
+        status: str,
+        delay: float,
+        reply: str,
     ) -> None:
         """`delay` is seconds since receipt; `status` the RFC 3463 code."""
         second = int(now)

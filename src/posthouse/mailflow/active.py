@@ -132,6 +132,4 @@ def parcels(mail: Mail, recipients: tuple[MailRecipient, ...], *, retry: bool = 
     ways: dict[tuple[str, int], list[MailRecipient]] = {}
     for recipient in recipients:
         ways.setdefault((recipient.profile, recipient.version), []).append(recipient)
-    return [
-        Parcel(mail, profile, version, tuple(group), retry) for (profile, version), group in ways.items()
-    ]
+    return [Parcel(mail, profile, version, tuple(group), retry) for (profile, version), group in ways.items()]

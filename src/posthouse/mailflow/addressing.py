@@ -91,9 +91,7 @@ class Walk:
             if self._settled[recipient.seq].result.result in (Result.SERVER_FAULT, Result.TRANSIENT)
         )
 
-    async def _send(
-        self, server: str, recipients: tuple[MailRecipient, ...], marks: tuple[str, ...]
-    ) -> ServerAnswer:
+    async def _send(self, server: str, recipients: tuple[MailRecipient, ...], marks: tuple[str, ...]) -> ServerAnswer:
         """One transaction with one server, kept as an attempt row."""
         mail = self._parcel.mail
         started, clock = self._clock.now(), self._clock.monotonic()

@@ -18,6 +18,7 @@ from posthouse.core.mail import (
     TrailEntry,
 )
 from posthouse.core.outcome import Result
+from posthouse.core.profile import Preference
 from posthouse.mailflow.active import ActiveQueue, NextHop, Parcel, parcels
 from posthouse.mailflow.addressing import Settled, Walk, Walked
 from posthouse.mailflow.notices import Generated, Notices
@@ -62,7 +63,9 @@ class Delivery:
     def admit(self, mail: Mail) -> Mail:
         """Before the commit: recipients for which memory has room stay ACTIVE, the others become QUEUED."""
         refused = [
-            parcel for parcel in parcels(mail, mail.recipients) if not self._queue.reserve(parcel.profile, parcel.octets)
+            parcel
+            for parcel in parcels(mail, _active(mail))
+            if not self._queue.reserve(parcel.profile, parcel.octets)
         ]
         if not refused:
             return mail
@@ -125,7 +128,7 @@ class Delivery:
     def _limit(self, profile: str) -> int:
         """How many transactions may be open for a next hop. With failover all go to one server."""
         found = self.inventory.profiles.get(profile)
-        if found is None or found.preference is preference.Preference.FAILOVER:
+        if found is None or found.preference is Preference.FAILOVER:
             return self.per_server
         return self.per_server * len(found.servers)
 
@@ -139,7 +142,12 @@ class Delivery:
             task = asyncio.get_running_loop().create_task(self._attempt(parcel, hop))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        if hop.backlog and hop.waiting < self._limit(profile) and profile not in self._refilling and not self._stopping:
+        if (
+            hop.backlog
+            and hop.waiting < self._limit(profile)
+            and profile not in self._refilling
+            and not self._stopping
+        ):
             refill = asyncio.get_running_loop().create_task(self._refill(profile))
             self._tasks.add(refill)
             refill.add_done_callback(self._tasks.discard)
@@ -206,7 +214,7 @@ class Delivery:
         generated: list[Generated] = []
         if any(r.state is not RecipientState.RELAYED or "SUCCESS" in r.notify for r in changed):
             trail += _deferrals(changed, now)
-            notices = Notices(self.settings, self._tools, self.inventory)
+            notices = Notices(self.settings, self._tools)
             generated, changed, told = notices.called_for(mail, changed, walked.settled, now)
             trail += told
         generated = [(self.admit(own), entries) for own, entries in generated]
@@ -324,5 +332,3 @@ def _deferrals(changed: tuple[MailRecipient, ...], now: float) -> list[TrailEntr
         detail = {"recipients": [r.seq for r in failed], "state": "failed", "why": failed[0].detail}
         entries.append(TrailEntry(now, "ended", detail))
     return entries
-
-

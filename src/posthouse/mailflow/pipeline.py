@@ -12,7 +12,7 @@ from collections.abc import Callable
 from posthouse.core import trace
 from posthouse.core.envelope import Envelope, Recipient, SessionFacts
 from posthouse.core.inventory import Inventory
-from posthouse.core.mail import Content, Mail, MailId, MailRecipient, RecipientState, TrailEntry
+from posthouse.core.mail import Content, Mail, MailId, MailRecipient, TrailEntry
 from posthouse.core.policy import Decision, reasons_json
 from posthouse.core.smtp_reply import Reply, reply
 from posthouse.mailflow.delivery import Delivery
@@ -126,9 +126,7 @@ class Pipeline:
             session, self.settings.hostname, mail_id, tuple(r.address for r in envelope.recipients), now
         )
 
-    def _recipient(
-        self, seq: int, offered: Recipient, decision: Decision, version: int, now: float
-    ) -> MailRecipient:
+    def _recipient(self, seq: int, offered: Recipient, decision: Decision, version: int, now: float) -> MailRecipient:
         own = self.settings.own_mail
         rule = decision.rule
         profile = rule.relay_profile if rule is not None else (own.profile if own else "")
@@ -149,7 +147,7 @@ class Pipeline:
             received["normalised"] = content.normalised
         if len(mail.contents) > 1:
             received["removed_octets"] = [list(cut) for cut in mail.contents[1].cuts]
-        matched = {
+        matched: dict[str, object] = {
             "recipients": [
                 {
                     "seq": recipient.seq,
@@ -183,8 +181,3 @@ class Pipeline:
                 return SPACE_SHORT
             cause = cause.__cause__
         return reply(451, "4.3.0", f"Internal trouble, try again later (id {mail.id})")
-
-
-def active_recipients(mail: Mail) -> tuple[MailRecipient, ...]:
-    """Those that this worker holds in memory."""
-    return tuple(r for r in mail.recipients if r.state is RecipientState.ACTIVE)
