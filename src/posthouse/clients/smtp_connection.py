@@ -6,6 +6,7 @@ connection is re-armed lazily, and one future carries the answer of a transactio
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from typing import cast
 
 from posthouse.clients.content_pieces import ContentUnreadable, content_octets, pieces
 from posthouse.core.limits import Limits
@@ -51,6 +52,7 @@ class SmtpConnection(asyncio.Protocol):
         answer: asyncio.Future[ServerAnswer] = self._loop.create_future()
         self._transaction, self._may_finish, self._answer = transaction, may_finish, answer
         self._session.begin(transaction, utf8_header=transaction.smtputf8 and not _ascii_header(transaction))
+        self._rearm()
         self._step()
         return answer
 
@@ -86,8 +88,7 @@ class SmtpConnection(asyncio.Protocol):
     # --- asyncio -----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         # With 0 as the mark, `pause_writing` tells exactly whether all we wrote has left: whether the dot has.
         transport.set_write_buffer_limits(high=0)
         self._rearm()
@@ -98,9 +99,9 @@ class SmtpConnection(asyncio.Protocol):
         if self._full:
             session.dot_held_up()
         session.receive(data)
-        if session.replies != before:
-            self._rearm()
         self._step()
+        if session.replies != before and session.phase is not Phase.FINAL and not session.idle:
+            self._rearm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = "connection reset" if isinstance(exc, ConnectionError) else "connection lost"
@@ -240,6 +241,8 @@ class SmtpConnection(asyncio.Protocol):
         if self._loop.time() < self._deadline:
             self._arm()
             return
+        if self._session.idle:
+            return  # whoever keeps the connection decides how long
         self._session.timed_out(dot_unsent=self._full)
         if self._transport is not None:
             self._transport.abort()

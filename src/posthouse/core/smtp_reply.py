@@ -5,8 +5,9 @@ Standards: RFC 5321 section 4.2; RFC 3463; RFC 2034.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
-_STATUS = re.compile(r"[245](\.\d{1,3}\.\d{1,3})(?: |$)")
+_STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}\Z")
 _LINE_SHOWN = 200
 """Characters of a malformed line that go into the fault."""
 
@@ -74,6 +75,9 @@ class ReplyParser:
         lines = octets.split(b"\n")
         rest = lines.pop()
         for line in lines:
+            if not self._octets and len(line) < self._limit and (known := _single(line)) is not None:
+                replies.append(known)
+                continue
             if self._partial:
                 self._octets += len(line) + 1
                 self._partial.append(line)
@@ -119,16 +123,30 @@ class ReplyParser:
         return True
 
 
+@lru_cache(maxsize=512)
+def _single(line: bytes) -> Reply | None:
+    """A reply of one well-formed line, else None; servers say the same few things again and again."""
+    if len(line) > _LINE_SHOWN or line[3:4] != b" " or not (line[:3].isdigit() and b"200" <= line[:3] <= b"599"):
+        return None
+    text = line[4:].rstrip(b"\r").decode("utf-8", "replace")
+    return _with_status(int(line[:3]), (text if text.isprintable() else _printable(text),))
+
+
 def _with_status(code: int, lines: tuple[str, ...]) -> Reply:
     """Takes the enhanced status code off the lines; its class is that of the reply code (RFC 2034 section 4:
     they agree; where a server lets them disagree, the reply code is what it means)."""
-    if 300 <= code <= 399 or not (found := _STATUS.match(lines[0])):
+    given, _, text = lines[0].partition(" ")
+    if 300 <= code <= 399 or not _STATUS.match(given):
         return Reply(code, lines)
-    given = found.group().rstrip(" ")
-    plain = tuple(
-        line[len(given) :].lstrip(" ") if line.startswith(given + " ") or line == given else line for line in lines
-    )
-    return Reply(code, plain, f"{code // 100}{found.group(1)}")
+    if len(lines) == 1:
+        lines = (text.lstrip(" "),)
+    else:
+        lines = tuple([line.removeprefix(given).lstrip(" ") if _begins(line, given) else line for line in lines])
+    return Reply(code, lines, f"{code // 100}{given[1:]}")
+
+
+def _begins(line: str, status: str) -> bool:
+    return line == status or line.startswith(status + " ")
 
 
 def _printable(text: str) -> str:

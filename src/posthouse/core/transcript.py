@@ -44,10 +44,10 @@ class Transcript:
         self._add(what)
 
     def _add(self, entry: str | int | Reply | Sequence[bytes]) -> None:
-        if len(self._entries) >= 2 * MOST_LINES:
+        self._entries.append(entry)
+        if len(self._entries) > 2 * MOST_LINES:
             del self._entries[MOST_LINES]
             self._left_out += 1
-        self._entries.append(entry)
 
     def lines(self) -> tuple[str, ...]:
         """At most `MOST_LINES` lines of at most `LONGEST_LINE` characters."""
