@@ -1,5 +1,6 @@
 """The drills' own arithmetic: what is lost, damaged or doubled is seen."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from support.kill_drill import Result
@@ -9,33 +10,32 @@ from support.recording import Taken
 OUR_FIELD = b"Received: from c ([127.0.0.1])\r\n\tby mx.test (posthouse) with ESMTP id 0abc;\r\n\tnow\r\n"
 
 
-def ledger_with(folder: Path, *ids: str) -> Ledger:
-    ledger = Ledger(folder / "ledger")
-    for mail_id in ids:
-        ledger.acknowledge(mail_id, f"key-{mail_id}", ["a@x", "b@x"])
-    return ledger
+def account_of(folder: Path, ids: Sequence[str], arrivals: Sequence[Arrival]) -> Account:
+    """Acknowledges the mails, each to two recipients, and settles."""
+    with Ledger(folder / "ledger") as ledger:
+        for mail_id in ids:
+            ledger.acknowledge(mail_id, f"key-{mail_id}", ["a@x", "b@x"])
+        return settle(ledger, arrivals)
 
 
 def test_a_mail_that_arrived_for_one_of_two_recipients_is_half_lost(tmp_path: Path) -> None:
-    ledger = ledger_with(tmp_path, "1", "2")
-    account = settle(ledger, [Arrival(1.0, "1", ("a@x", "b@x"), True), Arrival(1.0, "2", ("a@x",), True)])
+    account = account_of(tmp_path, "12", [Arrival(1.0, "1", ("a@x", "b@x"), True), Arrival(1.0, "2", ("a@x",), True)])
     assert account.lost == (("2", "b@x"),)
     assert (account.acknowledged, account.arrived, account.duplicates) == (2, 2, {})
 
 
 def test_recipients_that_arrive_in_two_transactions_are_no_duplicate(tmp_path: Path) -> None:
-    ledger = ledger_with(tmp_path, "1")
-    account = settle(ledger, [Arrival(1.0, "1", ("a@x",), True), Arrival(2.0, "1", ("b@x",), True)])
+    account = account_of(tmp_path, "1", [Arrival(1.0, "1", ("a@x",), True), Arrival(2.0, "1", ("b@x",), True)])
     assert (account.lost, account.duplicates) == ((), {})
 
 
 def test_a_mail_that_nobody_was_told_of_is_counted_and_not_a_fault(tmp_path: Path) -> None:
-    account = settle(ledger_with(tmp_path), [Arrival(1.0, "9", ("a@x",), True)])
+    account = account_of(tmp_path, "", [Arrival(1.0, "9", ("a@x",), True)])
     assert (account.unacknowledged, account.lost) == (1, ())
 
 
 def test_the_ledger_is_on_disk_before_a_mail_counts(tmp_path: Path) -> None:
-    ledger_with(tmp_path, "1")
+    account_of(tmp_path, "1", [])
     assert (tmp_path / "ledger").read_text() == "1 key-1 a@x,b@x\n"
 
 

@@ -243,8 +243,7 @@ class Drill:
 def drill(folder: Path, seed: int, workers: int = 1) -> Iterator[Drill]:
     """A node under the shim, ready."""
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(folder / "ledger")
-    with recording_sink(Arrivals()) as sink:
+    with Ledger(folder / "ledger") as ledger, recording_sink(Arrivals()) as sink:
         node = Node(folder, inventory_for(sink.port), workers=workers)
         shim = Shim(folder, node.data_dir)
         node.environment = shim.environment
@@ -258,7 +257,6 @@ def drill(folder: Path, seed: int, workers: int = 1) -> Iterator[Drill]:
         finally:
             if node.process is not None:
                 node.kill()
-            ledger.close()
 
 
 def sample(running: Drill, actions: Sequence[Action], points: int) -> None:

@@ -88,9 +88,8 @@ def run(folder: Path, *, kills: int, seed: int, workers: int = 1, senders: int =
     chance = random.Random(seed)
     result = Result(seed, workers)
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(folder / "ledger")
     end = threading.Event()
-    with recording_sink(Arrivals()) as sink:
+    with Ledger(folder / "ledger") as ledger, recording_sink(Arrivals()) as sink:
         node = Node(folder, inventory_for(sink.port), workers=workers)
         threads = [
             threading.Thread(target=_send, args=(node, ledger, end, f"s{seed}-{number}", result.replies), daemon=True)
@@ -118,7 +117,6 @@ def run(folder: Path, *, kills: int, seed: int, workers: int = 1, senders: int =
             if node.process is not None:
                 node.kill()
         result.account = settle(ledger, sink.arrivals)
-    ledger.close()
     return result
 
 

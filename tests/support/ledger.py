@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from support.contents import queue_id
 from support.recording import Recorder, Taken
@@ -45,7 +46,10 @@ class Ledger:
             assert mail_id not in self.acknowledged, f"two mails with the id {mail_id}"
             self.acknowledged[mail_id] = tuple(recipients)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
 
