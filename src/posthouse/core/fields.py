@@ -251,7 +251,8 @@ def _wanted(spec: FieldSpec) -> str:
 
 def _mistyped(value: object, spec: FieldSpec, path: str) -> list[Fault]:
     given = "***" if spec.type is FieldType.SECRET else shown(value)
-    return [Fault(path, given, f"The value must be a {spec.type.value}.", _wanted(spec))]
+    kind = spec.type.value if spec.type is FieldType.BOOLEAN else f"a {spec.type.value}"
+    return [Fault(path, given, f"The value must be {kind}.", _wanted(spec))]
 
 
 def _text(value: object, spec: FieldSpec, path: str) -> str | list[Fault]:

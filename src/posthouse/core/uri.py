@@ -193,9 +193,9 @@ def _split_scheme(text: str, service_type: ServiceType, problems: list[Problem])
         if scheme is None:
             problems.append(Problem("scheme", f"A {service_type} profile has no scheme {name}.", f"Use {names}."))
         return scheme or schemes[0], text[found.end() :]
-    if text.startswith("//"):
+    if text.startswith(("//", "://")):
         problems.append(Problem("scheme", "The scheme is missing before //.", f"Use {names}."))
-        return schemes[0], text[2:]
+        return schemes[0], text.partition("//")[2]
     short = _SCHEME_WITHOUT_SLASHES.match(text)
     if short is not None and (scheme := scheme_of(service_type, short.group(1).lower())) is not None:
         remedy = f"Write {scheme.name}://{text[short.end() :]}."
