@@ -101,8 +101,9 @@ class DeliveryLog:
             self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         fraction = int((now - second) * 1000)
         line = (
-            f'{{"at": "{self._stamp}.{fraction:03d}Z", "event": "{result}", "id": "{mail_id}", "from": {_text(sender)}, '
-            f'"to": {_text(to)}, "relay": {_text(relay)}, "dsn": "{status}", "delay": {delay:.3f}, '
+            f'{{"at": "{self._stamp}.{fraction:03d}Z", "event": "{result}", "id": "{mail_id}", '
+            f'"from": {_text(sender)}, "to": {_text(to)}, "relay": {_text(relay)}, '
+            f'"dsn": "{status}", "delay": {delay:.3f}, '
             f'"reply": {_text(reply)}{self._tail}'
         )
         try:
