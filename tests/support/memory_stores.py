@@ -151,7 +151,7 @@ class MemoryHistory:
 
     def search(self, query: MailQuery) -> list[Mapping[str, object]]:
         self.asked.append(query)
-        found = [mail for mail in self.mails if _matches(mail, query)]
+        found: list[Mapping[str, object]] = [mail for mail in self.mails if _matches(mail, query)]
         return sorted(found, key=lambda mail: str(mail["id"]), reverse=True)[: query.limit]
 
     def mail(self, mail_id: str) -> Mapping[str, object] | None:

@@ -37,7 +37,8 @@ class NewKey(BaseModel):
 @reading.get("/keys", summary="API keys, without their secrets")
 def list_keys(tools: Tools) -> Json:
     """Revoked ones are listed too."""
-    return Json({"items": [key_json(key) for key in tools.accounts.keys()], "next": None})
+    listed = tools.accounts.keys()
+    return Json({"items": [key_json(key) for key in listed], "next": None})
 
 
 @changing.post("/keys", status_code=HTTPStatus.CREATED, summary="Create an API key")
@@ -64,8 +65,9 @@ def revoke_key(tools: Tools, key_id: str) -> Response:
 def list_audit(
     tools: Tools,
     limit: Limit = 50,
-    cursor: Annotated[int | None, Query(alias="next", ge=0, le=_LARGEST_ROW, description="`next` of the page before")]
-    = None,
+    cursor: Annotated[
+        int | None, Query(alias="next", ge=0, le=_LARGEST_ROW, description="`next` of the page before")
+    ] = None,
 ) -> Json:
     """Rows of `{id, at, by, what, detail}`; `at` is epoch seconds."""
     return Json(paged(tools.inventory.audit(limit + 1, cursor), limit, "id"))

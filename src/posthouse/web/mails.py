@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import StringConstraints
@@ -45,7 +45,9 @@ _PAGE = {
     ],
     "next": None,
 }
-_PAGE_DOC = {200: {"description": "A page, newest first", "content": {"application/json": {"example": _PAGE}}}}
+_PAGE_DOC: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A page, newest first", "content": {"application/json": {"example": _PAGE}}}
+}
 
 
 @router.get("/mails", summary="Search mails, newest first", responses=_PAGE_DOC)

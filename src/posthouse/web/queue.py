@@ -50,7 +50,13 @@ class QueueAction(BaseModel):
                 "application/json": {
                     "example": {
                         "items": [
-                            {"profile": "exchange", "queued": 3, "held": 0, "oldest_at": 1764000000.0, "next_due": None}
+                            {
+                                "profile": "exchange",
+                                "queued": 3,
+                                "held": 0,
+                                "oldest_at": 1764000000.0,
+                                "next_due": None,
+                            }
                         ],
                         "next": None,
                     }
@@ -85,9 +91,7 @@ def list_queue(tools: Tools) -> Json:
         }
     },
 )
-async def act_on_queue(
-    tools: Tools, key: CurrentKey, action: Annotated[Action, Path()], body: QueueAction
-) -> Json:
+async def act_on_queue(tools: Tools, key: CurrentKey, action: Annotated[Action, Path()], body: QueueAction) -> Json:
     """A command goes to all workers; those busy at the moment carry it out a little later."""
     faults = await run_in_threadpool(_faults, tools, action, body)
     if faults:

@@ -1,0 +1,192 @@
+"""`server-profiles`, `rules` and `rule-explanations`: what is in force, and what it would do with a mail."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from posthouse.core.explanation import explain, explanation_json
+from posthouse.core.faults import Fault, InvalidInput
+from posthouse.core.fields import name_key
+from posthouse.core.inventory import Inventory, build_inventory
+from posthouse.core.network import parse_client
+from posthouse.core.policy import Decision
+from posthouse.core.preference import Rotation, order
+from posthouse.core.profile import ServerProfile
+from posthouse.core.smtp_path import parse_mailbox
+from posthouse.ports import StoredInventory
+from posthouse.settings import NodeSettings
+from posthouse.web.auth import Right, guarded
+from posthouse.web.problems import Json, Problem, invalid
+from posthouse.web.tools import Tools
+
+router = guarded(Right.CONFIG_READ)
+
+RECIPIENTS_EXPLAINED = 100
+
+_Text = Annotated[str, StringConstraints(strict=True, max_length=1000)]
+
+_PROFILE = {
+    "name": "exchange",
+    "type": "smtp",
+    "servers": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
+    "preference": "failover",
+    "tls": "none",
+}
+
+
+class Question(BaseModel):
+    """A mail that might come."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        populate_by_name=True,
+        json_schema_extra={
+            "examples": [{"client": "192.0.2.7", "from": "a@example.net", "to": ["b@ours.example"], "helo": "mx"}]
+        },
+    )
+
+    client: Annotated[_Text, Field(description="IP address of the client")]
+    sender: Annotated[_Text, Field(alias="from", description="reverse-path; empty for the null reverse-path")]
+    to: Annotated[list[_Text], Field(min_length=1, max_length=RECIPIENTS_EXPLAINED, description="recipients")]
+    helo: Annotated[_Text, Field(description="name given at EHLO; no condition looks at it")] = ""
+
+
+@router.get(
+    "/server-profiles",
+    summary="All server profiles",
+    responses={
+        200: {
+            "description": "ETag: revision of the inventory",
+            "content": {"application/json": {"example": {"items": [_PROFILE], "next": None}}},
+        }
+    },
+)
+def list_profiles(tools: Tools) -> Json:
+    """Canonical, defaults included; secrets never."""
+    stored = tools.inventory.load()
+    items = [dict(profile.document) for profile in stored.profiles]
+    return Json({"items": items, "next": None}, headers={"ETag": etag(stored.revision)})
+
+
+@router.get(
+    "/server-profiles/{name}",
+    summary="One server profile",
+    responses={200: {"description": "ETag: its revision", "content": {"application/json": {"example": _PROFILE}}}},
+)
+def get_profile(tools: Tools, name: str) -> Json:
+    """By name, case ignored."""
+    for profile in tools.inventory.load().profiles:
+        if name_key(str(profile.document.get("name"))) == name_key(name):
+            return Json(dict(profile.document), headers={"ETag": etag(profile.revision)})
+    raise Problem(HTTPStatus.NOT_FOUND, "There is no server profile of that name.")
+
+
+@router.get("/rules", summary="All security rules, first match first")
+def list_rules(tools: Tools) -> Json:
+    """ETag: revision of the inventory."""
+    stored = tools.inventory.load()
+    items = [dict(rule) for rule in stored.rules]
+    return Json({"items": items, "next": None}, headers={"ETag": etag(stored.revision)})
+
+
+@router.post(
+    "/rule-explanations",
+    summary="Why which rule matches, condition by condition, and what would happen",
+    responses={
+        200: {
+            "description": "One item per recipient",
+            "content": {
+                "application/json": {
+                    "example": {
+                        "items": [
+                            {
+                                "asked": "b@ours.example",
+                                "address": "b@ours.example",
+                                "accepted": True,
+                                "rule": "inbound",
+                                "profile": "exchange",
+                                "preference": "failover",
+                                "servers": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
+                                "outcome": 'rule "inbound" relays by server profile "exchange".',
+                                "rules": [
+                                    {
+                                        "rule": "inbound",
+                                        "looked_at": True,
+                                        "matched": True,
+                                        "conditions": [
+                                            {"name": "clients", "met": True, "sentence": "Any client is allowed."}
+                                        ],
+                                    }
+                                ],
+                            }
+                        ],
+                        "next": None,
+                    }
+                }
+            },
+        }
+    },
+)
+def explain_rules(tools: Tools, question: Question) -> Json:
+    """Nothing is sent and nothing is kept."""
+    faults = _question_faults(question)
+    if faults:
+        raise invalid(faults)
+    inventory = snapshot(tools.inventory.load())
+    return Json({"items": [_answer(inventory, tools.settings, question, to) for to in question.to], "next": None})
+
+
+def etag(revision: int) -> str:
+    """Strong entity tag of a revision."""
+    return f'"{revision}"'
+
+
+def snapshot(stored: StoredInventory) -> Inventory:
+    """409 if what is stored does not hold by the rules of this version."""
+    try:
+        return build_inventory(stored.revision, [(p.document, p.revision) for p in stored.profiles], stored.rules)
+    except InvalidInput as error:
+        raise Problem(HTTPStatus.CONFLICT, "The stored inventory is not valid.", error.faults) from error
+
+
+def _answer(inventory: Inventory, settings: NodeSettings, question: Question, to: str) -> dict[str, object]:
+    own = settings.own_mail
+    explanation = explain(inventory.policy, question.client, question.sender, to, own.postmaster if own else None)
+    decision = explanation.decision
+    name = _relay_profile(decision, settings)
+    profile = inventory.profiles.get(name)
+    return {
+        "asked": to,
+        **explanation_json(explanation),
+        "accepted": bool(name),
+        "profile": name or None,
+        "preference": profile.preference.value if profile else None,
+        "servers": list(_first_order(profile)) if profile else [],
+    }
+
+
+def _relay_profile(decision: Decision, settings: NodeSettings) -> str:
+    if decision.rule is not None:
+        return decision.rule.relay_profile
+    return settings.own_mail.profile if decision.own_postmaster and settings.own_mail else ""
+
+
+def _first_order(profile: ServerProfile) -> tuple[str, ...]:
+    """The order of a first attempt; for random-start one of the possible ones, starting at the first server."""
+    return order(profile.preference, profile.server_texts, Rotation(), 0.0)
+
+
+def _question_faults(question: Question) -> list[Fault]:
+    faults = []
+    if parse_client(question.client) is None:
+        rule = "The client is no IP address."
+        faults.append(Fault("client", question.client[:200], rule, "Write it like 192.0.2.7 or 2001:db8::7."))
+    addresses = [("from", question.sender)] if question.sender else []
+    addresses += [(f"to[{at}]", address) for at, address in enumerate(question.to)]
+    for field, address in addresses:
+        if address.casefold() == "postmaster" and field != "from":
+            continue
+        if parse_mailbox(address, smtputf8=True) is None:
+            faults.append(Fault(field, address[:200], "This is no mail address.", "Write it like local@domain."))
+    return faults

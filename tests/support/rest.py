@@ -1,0 +1,180 @@
+"""The REST app over stores in memory, with a key for each role and a few mails."""
+
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from posthouse.core.inventory import apply_document
+from posthouse.core.mail import MailId
+from posthouse.ports import Acted, WorkerState
+from posthouse.settings import NodeSettings
+from posthouse.web.server import create_app
+from posthouse.web.tools import WebTools
+from support.memory_stores import MemoryAccounts, MemoryClock, MemoryCommands, MemoryHistory, MemoryInventory
+
+ROLES = ("administrator", "operator", "auditor", "helpdesk")
+
+INVENTORY: dict[str, object] = {
+    "server_profiles": [
+        {"name": "exchange", "type": "smtp", "servers": ["10.0.0.1", "10.0.0.2:2525"]},
+        {"name": "archive", "type": "smtp", "servers": ["10.0.0.3"], "preference": "round-robin"},
+    ],
+    "rules": [
+        {
+            "name": "old",
+            "enabled": False,
+            "match": {"recipients": ["*@old.example"]},
+            "relay": {"profile": "archive"},
+        },
+        {
+            "name": "inbound",
+            "match": {"clients": ["192.0.2.0/24"], "recipients": ["*@ours.example"]},
+            "relay": {"profile": "exchange"},
+        },
+    ],
+}
+
+
+@dataclass
+class Rest:
+    """One app and all behind it."""
+
+    clock: MemoryClock = field(default_factory=MemoryClock)
+    inventory: MemoryInventory = field(default_factory=MemoryInventory)
+    accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
+    commands: MemoryCommands = field(default_factory=MemoryCommands)
+    history: MemoryHistory = field(default_factory=MemoryHistory)
+    settings: NodeSettings = field(default_factory=lambda: NodeSettings(hostname="mx.test"))
+    hosts: tuple[str, ...] = ()
+    wait_seconds: float = 0.0
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        profiles, rules, faults = apply_document([], [], INVENTORY, prune=False)
+        assert not faults, faults
+        self.inventory.replace(profiles, rules, expected_revision=0, by="test", now=self.clock.now())
+        for role in ROLES:
+            _, self.secrets[role] = self.accounts.create_key(name=role, role=role, now=self.clock.now())
+        self.heartbeat("w/0")
+        self.commands.obey = lambda command: Acted(len(command.mails), command.mails)
+        for number in range(3):
+            self.history.mails.append(mail(number, self.clock.now()))
+        self.history.waiting.append(
+            {"profile": "exchange", "queued": 2, "held": 1, "oldest_at": self.clock.now() - 60, "next_due": None}
+        )
+
+    def heartbeat(self, worker: str, **facts: object) -> None:
+        self.commands.heartbeat(WorkerState(worker, self.clock.now(), {"received": 3, "sessions": 1, **facts}))
+
+    @property
+    def tools(self) -> WebTools:
+        return WebTools(
+            self.inventory,
+            self.accounts,
+            self.commands,
+            self.history,
+            self.clock,
+            self.settings,
+            "1.2.3",
+            self.hosts,
+            self.wait_seconds,
+        )
+
+    def app(self) -> FastAPI:
+        return create_app(self.tools)
+
+    def client(self, role: str | None = "administrator") -> TestClient:
+        """Bugs become answers 500 here, as for real clients."""
+        headers = {} if role is None else {"Authorization": f"Bearer {self.secrets[role]}"}
+        return TestClient(
+            self.app(), base_url="http://127.0.0.1:8025", headers=headers, raise_server_exceptions=False
+        )
+
+    def with_live(self, *workers: str) -> "Rest":
+        """The same with exactly these live workers."""
+        self.commands.live = []
+        for worker in workers:
+            self.heartbeat(worker)
+        return self
+
+
+def mail(number: int, now: float) -> dict[str, object]:
+    """One mail as history gives it: the second is waiting, the others are relayed."""
+    state = "queued" if number == 1 else "relayed"
+    address = f"user{number}@ours.example"
+    return {
+        "id": MailId(f"01mail{number:04d}"),
+        "received_at": now - 100 + number,
+        "session": {
+            "client_address": "192.0.2.7",
+            "client_port": 1234,
+            "helo": "mx.example.net",
+            "protocol": "ESMTP",
+            "listener": "127.0.0.1:2525",
+            "tls": "",
+            "trusted": False,
+            "peer_address": "",
+        },
+        "reverse_path": f"sender{number}@example.net",
+        "body": "",
+        "smtputf8": False,
+        "ret": "",
+        "envid": "",
+        "size": 1234,
+        "subject": f"Offer {number}",
+        "message_id": f"<{number}@example.net>",
+        "own": False,
+        "open": state == "queued",
+        "status": state,
+        "recipient_count": 1,
+        "recipients": [
+            {
+                "seq": 0,
+                "address": address,
+                "rule": "inbound",
+                "profile": "exchange",
+                "state": state,
+                "due_at": now + 60,
+                "tries": 1,
+                "detail": "451 4.7.1 busy" if state == "queued" else "250 2.0.0 ok",
+            }
+        ],
+        "contents": [{"version": 0, "kind": "inline", "size": 1234}],
+        "attempts": [
+            {
+                "started_at": now - 99 + number,
+                "seconds": 0.25,
+                "profile": "exchange",
+                "server": "smtp://10.0.0.1:25",
+                "order": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
+                "outcome": "transient" if state == "queued" else "relayed",
+                "summary": "451 4.7.1 busy" if state == "queued" else "250 2.0.0 ok",
+                "replies": [[0, "transient", "451 4.7.1 busy"]]
+                if state == "queued"
+                else [[0, "relayed", "250 2.0.0 ok"]],
+                "transcript": ["< 220 next", "> MAIL FROM:<sender@example.net>", "< 451 4.7.1 busy"]
+                if state == "queued"
+                else [],
+                "marks": [],
+            }
+        ],
+        "trail": [
+            {"at": now - 100 + number, "kind": "received", "detail": {"reply": "250 2.0.0 queued as 01mail"}},
+            {
+                "at": now - 100 + number,
+                "kind": "matched",
+                "detail": {
+                    "recipients": [
+                        {
+                            "seq": 0,
+                            "address": address,
+                            "rule": "inbound",
+                            "profile": "exchange",
+                            "reasons": [{"rule": "old", "why": "disabled"}, {"rule": "inbound", "why": "matched"}],
+                        }
+                    ]
+                },
+            },
+        ],
+    }
