@@ -1,0 +1,314 @@
+"""Server profiles: properties, ranges and cross-dependencies of the seed, and what is not built yet."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from posthouse.core.faults import Fault
+from posthouse.core.profile import (
+    NOT_BUILT,
+    PROFILE_FIELDS,
+    Pool,
+    Preference,
+    ServerProfile,
+    Tls,
+    parse_profile,
+    profile_json,
+    without_defaults,
+)
+from posthouse.core.service_type import ROWS, ServiceType
+
+BUILT = "not built yet"
+SERVERS = {
+    "smtp": "smtp://h",
+    "metadefender-core": "http://h",
+    "metadefender-vault": "http://h",
+    "clamav": "clamd://h",
+}
+GIVEN: Mapping[str, object] = {
+    "preference": "failover",
+    "tls": "none",
+    "tls_verify": "verify",
+    "tls_name": "h",
+    "tls_ca": "/ca.pem",
+    "tls_pin": "00",
+    "tls_min": "1.3",
+    "username": "u",
+    "password": "p",
+    "client_certificate": False,
+    "allow_plaintext_auth": False,
+    "pool": {"enabled": False},
+    "api_key": {"file": "/key"},
+    "public_url": "https://core.example",
+}
+"""A valid value for each property that a type may have or not."""
+
+
+def faults(**given: object) -> list[Fault]:
+    """All faults, without those of things not built yet."""
+    return [fault for fault in parse_profile(document(**given), "p")[1] if fault.rule != BUILT]
+
+
+def document(**given: object) -> dict[str, object]:
+    return {"name": "x", "type": "smtp", "servers": ["10.0.0.1"], **given}
+
+
+def profile(**given: object) -> ServerProfile:
+    parsed, found = parse_profile(document(**given), "p")
+    assert found == ()
+    assert parsed is not None
+    return parsed
+
+
+def test_omitted_properties_have_the_seeds_defaults() -> None:
+    parsed = profile()
+    assert parsed.preference is Preference.FAILOVER
+    assert parsed.tls is Tls.NONE
+    assert parsed.pool == Pool(enabled=False, connections=20, expiry_seconds=180)
+    assert not parsed.client_certificate
+    assert parsed.server_texts == ("smtp://10.0.0.1:25",)
+
+
+@pytest.mark.parametrize("preference", ["failover", "round-robin", "random-start"])
+def test_every_preference_is_taken(preference: str) -> None:
+    assert profile(preference=preference).preference == preference
+
+
+@pytest.mark.parametrize("name", sorted(GIVEN))
+@pytest.mark.parametrize("service_type", list(ServiceType))
+def test_a_property_is_taken_by_the_types_that_have_it_and_an_error_for_others(
+    service_type: ServiceType, name: str
+) -> None:
+    given: dict[str, object] = {"type": service_type.value, "servers": [SERVERS[service_type]], name: GIVEN[name]}
+    if service_type is ServiceType.METADEFENDER_VAULT:
+        given["api_key"] = {"file": "/key"}
+    if name in ("username", "password"):
+        given |= {"username": "u", "password": "p"}
+    fields = [fault.field for fault in faults(**given)]
+    if name in ROWS[service_type].properties:
+        assert fields == []
+    else:
+        assert f"p.{name}" in fields
+
+
+TABLE_OF_THE_SEED = {
+    "preference": {"smtp", "metadefender-core", "clamav"},
+    "tls": {"smtp"},
+    "username": {"smtp"},
+    "password": {"smtp"},
+    "client_certificate": {"smtp", "metadefender-core"},
+    "api_key": {"metadefender-vault", "metadefender-core"},
+    "pool": {"smtp"},
+}
+"""The seed's column "Server profile type"; clamav and the Core's key are ours (design 2.1, 2.9)."""
+
+
+@pytest.mark.parametrize("name", sorted(TABLE_OF_THE_SEED))
+def test_types_by_property_are_those_of_the_seed(name: str) -> None:
+    assert {t.value for t, row in ROWS.items() if name in row.properties} == TABLE_OF_THE_SEED[name]
+
+
+@pytest.mark.parametrize(
+    ("service_type", "schemes"),
+    [
+        ("smtp", {"smtp": 25, "smtps": 465}),
+        ("metadefender-core", {"http": 8008, "https": 8008}),
+        ("metadefender-vault", {"http": 8010, "https": 8010}),
+        ("clamav", {"clamd": 3310}),
+    ],
+)
+def test_schemes_and_ports_by_type_are_those_of_the_seed(service_type: str, schemes: dict[str, int]) -> None:
+    assert {scheme.name: scheme.port for scheme in ROWS[ServiceType(service_type)].schemes} == schemes
+
+
+def test_at_least_one_server_is_needed() -> None:
+    assert [fault.field for fault in faults(servers=[])] == ["p.servers"]
+    assert [fault.field for fault in faults(servers=None)] == ["p.servers"]
+
+
+def test_a_vault_has_exactly_one_server() -> None:
+    given = {"type": "metadefender-vault", "api_key": {"file": "/k"}, "servers": ["http://a", "http://b"]}
+    (fault,) = faults(**given)
+    assert fault.field == "p.servers"
+    assert "exactly one" in fault.rule
+
+
+def test_a_vault_needs_its_key() -> None:
+    assert [f.field for f in faults(type="metadefender-vault", servers=["http://a"])] == ["p.api_key"]
+
+
+def test_the_same_server_twice_is_an_error_however_it_is_written() -> None:
+    (fault,) = faults(servers=["10.0.0.1", "10.0.0.2", "SMTP://10.0.0.1:25"])
+    assert fault.field == "p.servers[2]"
+    assert "p.servers[0]" in fault.rule
+
+
+def test_each_bad_server_is_told_with_its_part() -> None:
+    found = faults(servers=["10.0.0.1", "http://10.0.0.2", 5, "u:canary@10.0.0.3:0"])
+    assert [fault.field for fault in found] == ["p.servers[2]", "p.servers[1]", "p.servers[3]", "p.servers[3]"]
+    assert [fault.rule.split(":")[0] for fault in found[1:]] == ["Scheme", "User info", "Port"]
+    assert "canary" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("option", "default", "low", "high"),
+    [
+        ("connections", 20, 1, 999),
+        ("expiry_seconds", 180, 1, 60000),
+        ("max_age_seconds", 300, 1, 86400),
+        ("max_messages", 0, 0, 1000000),
+    ],
+)
+def test_pool_ranges_and_defaults_are_those_of_the_seed(option: str, default: int, low: int, high: int) -> None:
+    assert getattr(profile(pool={}).pool, option) == default
+    for value in (low, high):
+        assert getattr(profile(pool={option: value}).pool, option) == value
+    for value in (low - 1, high + 1):
+        assert [fault.field for fault in faults(pool={option: value})] == [f"p.pool.{option}"]
+
+
+def test_pool_switch_and_unknown_options_are_checked() -> None:
+    assert [f.field for f in faults(pool={"enabled": "yes", "conections": 5})] == [
+        "p.pool.conections",
+        "p.pool.enabled",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [("tls", "smtps"), ("TLS", "smtps"), ("starttls", "starttls-required"), ("StartTLS", "optional")],
+)
+def test_old_names_of_tls_settings_are_refused_with_the_remedy(value: str, word: str) -> None:
+    (fault,) = faults(tls=value)
+    assert fault.field == "p.tls"
+    assert word in fault.remedy
+
+
+@pytest.mark.parametrize("tls", ["none", "starttls-optional", "starttls-required"])
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_each_tls_setting_is_valid_for_smtp_and_irrelevant_for_smtps(scheme: str, tls: str) -> None:
+    assert faults(servers=[f"{scheme}://h"], tls=tls) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ({"servers": ["smtp://h"], "tls": "none"}, False),
+        ({"servers": ["smtp://h"], "tls": "starttls-optional"}, True),
+        ({"servers": ["smtp://h"], "tls": "starttls-required"}, True),
+        ({"servers": ["smtps://h"]}, True),
+        ({"servers": ["smtps://h", "smtp://h"]}, False),
+        ({"type": "metadefender-core", "servers": ["https://h"]}, True),
+        ({"type": "metadefender-core", "servers": ["http://h"]}, False),
+        ({"type": "metadefender-vault", "servers": ["https://h"], "api_key": {"file": "/k"}}, False),
+        ({"type": "clamav", "servers": ["clamd://h"]}, False),
+    ],
+)
+def test_a_client_certificate_needs_tls_at_every_server(given: dict[str, object], allowed: bool) -> None:
+    found = faults(**given, client_certificate=True)
+    assert (found == []) is allowed
+    assert {fault.field for fault in found} <= {"p.client_certificate"}
+
+
+def test_user_name_and_password_need_each_other() -> None:
+    assert [fault.field for fault in faults(username="u")] == ["p.password"]
+    assert [fault.field for fault in faults(password="p")] == ["p.username"]
+    assert faults(username="u", password={"env": "P"}) == []
+
+
+def test_pinned_needs_a_pin() -> None:
+    assert [fault.field for fault in faults(tls_verify="pinned")] == ["p.tls_pin"]
+    assert faults(tls_verify="pinned", tls_pin="00") == []
+
+
+def test_faults_of_all_kinds_are_told_at_once() -> None:
+    found = faults(name="a/b", preference="best", pool={"connections": 0}, servers=["x y"], nmae=1, api_key="k")
+    assert {fault.field for fault in found} == {
+        "p.name",
+        "p.preference",
+        "p.pool.connections",
+        "p.servers[0]",
+        "p.nmae",
+        "p.api_key",
+    }
+
+
+@pytest.mark.parametrize("value", [None, 5, "smtp", [], [{}]])
+def test_what_is_no_table_is_a_fault(value: object) -> None:
+    parsed, found = parse_profile(value, "p")
+    assert parsed is None
+    assert found[0].field == "p"
+
+
+def test_an_unknown_type_is_a_fault() -> None:
+    assert [fault.field for fault in faults(type="imap")] == ["p.type"]
+    assert [fault.field for fault in faults(type=None)] == ["p.type"]
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"servers": ["smtps://h"]}, "p.servers[0]"),
+        ({"tls": "starttls-optional"}, "p.tls"),
+        ({"tls": "starttls-required"}, "p.tls"),
+        ({"tls_verify": "none"}, "p.tls_verify"),
+        ({"tls_name": "h"}, "p.tls_name"),
+        ({"tls_ca": "/ca.pem"}, "p.tls_ca"),
+        ({"tls_pin": "00"}, "p.tls_pin"),
+        ({"tls_min": "1.3"}, "p.tls_min"),
+        ({"username": "u", "password": "p"}, "p.username"),
+        ({"username": "u", "password": "p"}, "p.password"),
+        ({"tls": "starttls-required", "client_certificate": True}, "p.client_certificate"),
+        ({"allow_plaintext_auth": True}, "p.allow_plaintext_auth"),
+        ({"pool": {"enabled": True}}, "p.pool.enabled"),
+        ({"type": "metadefender-core", "servers": ["http://h"]}, "p.type"),
+        ({"type": "metadefender-core", "servers": ["http://h"], "api_key": "k"}, "p.api_key"),
+        ({"type": "metadefender-core", "servers": ["http://h"], "public_url": "https://h"}, "p.public_url"),
+        ({"type": "metadefender-vault", "servers": ["http://h"], "api_key": "k"}, "p.type"),
+        ({"type": "clamav", "servers": ["clamd://h"]}, "p.type"),
+    ],
+)
+def test_what_is_not_built_is_an_error_and_never_ignored(given: dict[str, object], field: str) -> None:
+    parsed, found = parse_profile(document(**given), "p")
+    assert parsed is None
+    assert field in [fault.field for fault in found if fault.rule == BUILT]
+
+
+def test_every_row_of_not_built_names_a_setting() -> None:
+    names = {spec.name for spec in PROFILE_FIELDS} | {"pool.enabled"}
+    assert {row.field for row in NOT_BUILT} <= names
+
+
+def test_a_secret_is_never_in_a_fault() -> None:
+    _, found = parse_profile(document(username="u", password="canary", api_key="canary"), "p")
+    assert "canary" not in str(found)
+
+
+def test_json_includes_defaults_and_is_read_back_the_same() -> None:
+    parsed = profile(preference="round-robin", servers=["10.0.0.1", "h:2525"], pool={"connections": 5})
+    written = profile_json(parsed)
+    assert written == {
+        "name": "x",
+        "type": "smtp",
+        "servers": ["smtp://10.0.0.1:25", "smtp://h:2525"],
+        "preference": "round-robin",
+        "tls": "none",
+        "tls_min": "1.2",
+        "client_certificate": False,
+        "allow_plaintext_auth": False,
+        "pool": {
+            "enabled": False,
+            "connections": 5,
+            "expiry_seconds": 180,
+            "max_age_seconds": 300,
+            "max_messages": 0,
+        },
+    }
+    assert parse_profile(written, "p") == (parsed, ())
+
+
+def test_export_leaves_out_defaults() -> None:
+    assert without_defaults(profile_json(profile())) == document(servers=["smtp://10.0.0.1:25"])
+    kept = without_defaults(profile_json(profile(preference="random-start", pool={"max_messages": 9})))
+    assert kept["preference"] == "random-start"
+    assert kept["pool"] == {"max_messages": 9}
