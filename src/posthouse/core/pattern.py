@@ -26,7 +26,7 @@ LONGEST = 1000
 NULL_PATH = "<>"
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _WILD_DOMAIN = re.compile(r"[a-z0-9.*_-]+")
-_LITERAL_SUFFIX = re.compile(r"@((?:[A-Za-z0-9-]|\\[.-]|\[\.\])+)\$\Z")
+_LITERAL_SUFFIX = re.compile(r"\\?@((?:[A-Za-z0-9-]|\\[.-]|\[\.\])+)\$\Z")
 _NAMED_GROUP = re.compile(r"\(\?P?<[A-Za-z0-9_]+>")
 
 

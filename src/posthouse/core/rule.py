@@ -61,7 +61,6 @@ def parse_rule(value: object, path: str) -> tuple[Rule | None, tuple[Fault, ...]
     where = join(path, "match")
     match, match_faults = read(values.table("match") or {}, MATCH_FIELDS, where)
     faults.extend(match_faults)
-    clean = len(faults)
     clients = read_networks(match, "clients", faults)
     senders = _parse_patterns(match, "senders", faults)
     recipients = _parse_patterns(match, "recipients", faults)
@@ -71,7 +70,7 @@ def parse_rule(value: object, path: str) -> tuple[Rule | None, tuple[Fault, ...]
         relay, relay_faults = read(relay_table, RELAY_FIELDS, join(path, "relay"))
         relay_profile = relay.text("profile")
         faults.extend(relay_faults)
-    conditions_valid = not match_faults and not any(fault.field.startswith(where) for fault in faults[clean:])
+    conditions_valid = not any(fault.field.startswith(where) for fault in faults)
     if conditions_valid and not values.boolean("open_relay") and is_open_relay(clients, recipients):
         faults.append(_open_relay_fault(where, recipients))
     if faults:
