@@ -206,8 +206,9 @@ def _override(
                 sources["listeners[0].listen"] = source
                 continue
             case "console":
-                table = document.get("console")
-                document["console"] = {**(table if isinstance(table, Mapping) else {}), "listen": text}
+                table = document.get("console", {})
+                if isinstance(table, Mapping):
+                    document["console"] = {**table, "listen": text}
                 sources["console.listen"] = source
                 continue
             case _:
