@@ -59,11 +59,12 @@ def demo(
     data_dir: Annotated[
         str | None, typer.Option("--data-dir", metavar="DIR", help="Use this folder instead of a temporary one.")
     ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when the story is told.")] = False,
 ) -> None:
     """See mail pass and fail over: a node with its own next hops, on loopback only."""
     from posthouse.lab import demo as lab_demo
 
-    raise typer.Exit(lab_demo.run(keep, data_dir))
+    raise typer.Exit(lab_demo.run(keep, data_dir, once))
 
 
 def health(

@@ -55,7 +55,9 @@ def console(*, stderr: bool = False) -> "Console":
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    return Console(file=stream, markup=False, emoji=False, highlight=False, width=width, soft_wrap=not stream.isatty())
+    return Console(
+        file=stream, markup=False, emoji=False, highlight=False, width=width, soft_wrap=not stream.isatty()
+    )
 
 
 def line(*parts: object) -> None:

@@ -85,7 +85,8 @@ def release(
 def reroute(
     mails: MailIds = None,
     target: Annotated[
-        str, typer.Option("--to-profile", "--target", metavar="NAME", help="SMTP server profile that relays from now on.")
+        str,
+        typer.Option("--to-profile", "--target", metavar="NAME", help="SMTP server profile that relays from now on."),
     ] = "",
     all_: AllOption = False,
     profile: ProfileOption = "",
@@ -139,7 +140,9 @@ def _act(
     if as_json:
         show_json(answer)
     else:
-        line(f"{answer['recipients']} recipients of {len(cast(list[object], answer['mails']))} mails {_DONE[action]}.")
+        line(
+            f"{answer['recipients']} recipients of {len(cast(list[object], answer['mails']))} mails {_DONE[action]}."
+        )
         if not answer["complete"]:
             line(
                 f"{answer['reported']} of {answer['workers']} workers have reported; the others act as soon as they can."

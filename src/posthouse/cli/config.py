@@ -1,0 +1,172 @@
+"""`posthouse config`: the inventory as a file: export, diff, apply."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posthouse.cli.errors import Exit, Stop
+from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
+from posthouse.cli.output import cell, console, line, show_json
+from posthouse.cli.remote import Remote
+from posthouse.cli.trail import mappings
+
+app = typer.Typer(help="The configuration that all nodes share, as a file.", no_args_is_help=True)
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="inventory.toml, or .json; - for standard input.")]
+PruneOption = Annotated[bool, typer.Option("--prune", help="Remove what the file does not name.")]
+
+STYLE = {"added": "green", "removed": "red", "changed": "yellow", "moved": "cyan"}
+SIGN = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
+
+
+@app.command()
+def export(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to this file, not to standard output."),
+    ] = None,
+    as_json: JsonOption = False,
+    server: ServerOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """The inventory in force, as inventory.toml."""
+    with Remote(server, data_dir) as remote:
+        document = remote.get("/api/v1/config")
+    if as_json and output is None:
+        show_json(document)
+        return
+    text = to_json(document) if as_json else to_toml(document)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as fault:
+        raise Stop(Exit.FAULT, f"{output} cannot be written: {fault.strerror}.") from fault
+
+
+@app.command()
+def diff(
+    file: FileArgument,
+    prune: PruneOption = False,
+    as_json: JsonOption = False,
+    server: ServerOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """What applying a file would change."""
+    document = read_document(file)
+    with Remote(server, data_dir) as remote:
+        answer = remote.post("/api/v1/config/diff", document, {"prune": prune})
+    _show(answer, as_json)
+
+
+@app.command()
+def apply(
+    file: FileArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and compare only.")] = False,
+    prune: PruneOption = False,
+    as_json: JsonOption = False,
+    server: ServerOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Put a file in force: what it names is overwritten, what it does not name stays."""
+    document = read_document(file)
+    with Remote(server, data_dir) as remote:
+        answer = remote.post("/api/v1/config/apply", document, {"prune": prune, "dry_run": dry_run})
+    _show(answer, as_json)
+    if not as_json:
+        line("Nothing was changed: dry run." if dry_run else f"In force: revision {answer['revision']}.")
+
+
+def read_document(file: Path) -> dict[str, object]:
+    """A TOML file, or JSON if it is named so or begins with a brace, as the document that REST takes."""
+    import json
+
+    from posthouse.core.inventory import load_toml
+
+    try:
+        octets = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        text = octets.decode("utf-8")
+    except OSError as fault:
+        raise Stop(Exit.FAULT, f"{file} cannot be read: {fault.strerror}.") from fault
+    except UnicodeDecodeError as fault:
+        raise Stop(Exit.FAULT, f"{file} is not UTF-8 text.") from fault
+    if file.suffix == ".json" or text.lstrip().startswith("{"):
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as fault:
+            raise Stop(Exit.FAULT, f"{file} is no JSON: {fault}.") from fault
+        if not isinstance(document, dict):
+            raise Stop(Exit.FAULT, f"{file} holds no JSON object.")
+        return document
+    document, toml_fault = load_toml(text)
+    if toml_fault is not None:
+        raise Stop(Exit.FAULT, f"{file} cannot be used.", [toml_fault])
+    return jsonable(document)
+
+
+def jsonable(document: dict[str, object]) -> dict[str, object]:
+    """TOML has dates and not-a-number, which JSON has not: they go as text, and the node tells what is wrong."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: convert(entry) for name, entry in value.items()}
+        if isinstance(value, list):
+            return [convert(entry) for entry in value]
+        if isinstance(value, bool | int | str) or (isinstance(value, float) and abs(value) < float("inf")):
+            return value
+        return str(value)
+
+    return {name: convert(value) for name, value in document.items()}
+
+
+def to_json(document: dict[str, object]) -> str:
+    """As `--json` writes it to a file."""
+    import json
+
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def to_toml(document: dict[str, object]) -> str:
+    """As inventory.toml: a table for each profile and rule, inner tables on one line."""
+    import tomlkit
+
+    root = tomlkit.document()
+    for name, entries in document.items():
+        tables = tomlkit.aot()
+        for entry in mappings(entries):
+            table = tomlkit.table()
+            for key, value in entry.items():
+                if isinstance(value, dict):
+                    inline = tomlkit.inline_table()
+                    inline.update(value)
+                    table.add(key, inline)
+                else:
+                    table.add(key, value)
+            tables.append(table)
+        root.add(name, tables)
+    return tomlkit.dumps(root)
+
+
+def _show(answer: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        show_json(answer)
+        return
+    changes = mappings(answer["changes"])
+    if not changes:
+        line("No differences.")
+    for change in changes:
+        kind = str(change.get("change"))
+        text = f"{SIGN.get(kind, '?')} {change.get('field')}"
+        if kind == "moved":
+            text += f": {_list(change.get('old'))} -> {_list(change.get('new'))}"
+        elif not isinstance(change.get("old") or change.get("new"), dict):
+            old, new = change.get("old"), change.get("new")
+            text += f": {old}" if new is None else f": {new}" if old is None else f": {old} -> {new}"
+        console().print(cell(text, STYLE.get(kind, "")))
+
+
+def _list(value: object) -> str:
+    return ", ".join(str(entry) for entry in value) if isinstance(value, list) else str(value)
