@@ -159,6 +159,11 @@ class Sink:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
+    async def quiet(self) -> None:
+        """Returns once no session is open."""
+        while self._open:
+            await asyncio.wait(self._open)
+
     async def __aenter__(self) -> "Sink":
         await self.start()
         return self
