@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import StrEnum
+from textwrap import wrap
 
 from posthouse.core.envelope import Body, Envelope, Recipient
 from posthouse.core.mime_text import encoded_base64, encoded_text, field, one_line
@@ -23,6 +24,9 @@ from posthouse.core.wire_form import plain_form, wire_form
 FULL_OCTETS = 50 * 1024
 """Longest mail returned whole, and longest header returned."""
 _LONGEST_LINE = 998
+_REPLY_SHOWN = 700
+"""Characters of a reply in the text for people."""
+_INDENT = "    "
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\Z")
 
@@ -192,7 +196,12 @@ def _text(kind: DsnKind, original: Original, about: list[DsnRecipient], hostname
         lines.append(f"<{one_line(entry.recipient.address)}>")
         if entry.reply:
             said = f"{_host(entry.server)} said" if entry.server and entry.reply[:3].isdigit() else "reason"
-            lines.append(f"    {said}: {one_line(entry.reply)[: _LONGEST_LINE - 300]}")
+            lines += wrap(
+                f"{said}: {one_line(entry.reply)[:_REPLY_SHOWN]}",
+                76,
+                initial_indent=_INDENT,
+                subsequent_indent=_INDENT,
+            )
     if _HINT[kind]:
         lines += ["", _HINT[kind]]
     return "\r\n".join(lines) + "\r\n"

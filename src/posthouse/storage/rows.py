@@ -1,0 +1,175 @@
+"""Between the values of `core.mail` and table rows, both ways.
+
+The tuples follow the order of the columns in `schema`; `statements` checks that once per start.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from sqlalchemy import Row
+
+from posthouse.core.envelope import Body, SessionFacts
+from posthouse.core.mail import AttemptRow, Content, Mail, MailId, MailRecipient, RecipientState, TrailEntry
+
+RowTuple = tuple[object, ...]
+encode = json.JSONEncoder(separators=(",", ":")).encode
+_SESSION_FIELDS = frozenset(f.name for f in fields(SessionFacts))
+
+
+def text(value: str) -> str:
+    """`value` as every database takes it: no NUL, no lone surrogates. For text from headers and replies."""
+    if value.isascii():
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value
+    return value.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def session_json(session: SessionFacts) -> str:
+    return encode(
+        {
+            "client_address": session.client_address,
+            "client_port": session.client_port,
+            "helo": session.helo,
+            "protocol": session.protocol,
+            "listener": session.listener,
+            "tls": session.tls,
+            "trusted": session.trusted,
+            "peer_address": session.peer_address,
+        }
+    )
+
+
+def mail_row(mail: Mail, session: str, *, is_open: bool, kept_since: float | None, owner: str | None) -> RowTuple:
+    return (
+        mail.id,
+        mail.received_at,
+        session,
+        mail.reverse_path,
+        mail.body.value,
+        mail.smtputf8,
+        mail.ret,
+        mail.envid,
+        mail.trace_field,
+        mail.size,
+        text(mail.subject),
+        text(mail.message_id),
+        mail.own,
+        is_open,
+        kept_since,
+        owner,
+    )
+
+
+def recipient_row(mail_id: MailId, r: MailRecipient, now: float) -> RowTuple:
+    return (
+        mail_id,
+        r.seq,
+        r.address,
+        r.rule,
+        r.profile,
+        r.version,
+        r.state.value,
+        r.due_at,
+        r.tries,
+        r.waits,
+        r.delay_told,
+        r.uncertain_at,
+        r.notify,
+        r.orcpt,
+        text(r.detail),
+        now,
+    )
+
+
+def recipient_change(mail_id: MailId, r: MailRecipient, now: float) -> RowTuple:
+    """What an outcome may change of a recipient; then the key."""
+    return (
+        r.rule,
+        r.profile,
+        r.version,
+        r.state.value,
+        r.due_at,
+        r.tries,
+        r.waits,
+        r.delay_told,
+        r.uncertain_at,
+        text(r.detail),
+        now,
+        mail_id,
+        r.seq,
+    )
+
+
+def attempt_row(mail_id: MailId, n: int, a: AttemptRow) -> RowTuple:
+    return (
+        mail_id,
+        n,
+        a.started_at,
+        a.seconds,
+        a.profile,
+        a.server,
+        encode(a.order),
+        a.outcome,
+        text(a.summary),
+        encode(a.replies),
+        encode(a.transcript) if a.transcript else "[]",
+        encode(a.marks) if a.marks else "[]",
+    )
+
+
+def trail_row(mail_id: MailId, n: int, entry: TrailEntry) -> RowTuple:
+    return (mail_id, n, entry.at, entry.kind, encode(entry.detail))
+
+
+def cuts_from(value: str | None) -> tuple[tuple[int, int], ...]:
+    return tuple((start, end) for start, end in json.loads(value)) if value else ()
+
+
+def recipient_from(row: Row[tuple[object, ...]], state: RecipientState) -> MailRecipient:
+    """The recipient of a row of `schema.recipient`, in `state`."""
+    m = row._mapping
+    return MailRecipient(
+        seq=m["seq"],
+        address=m["address"],
+        rule=m["rule"],
+        profile=m["profile"],
+        version=m["version"],
+        state=state,
+        due_at=m["due_at"],
+        tries=m["tries"],
+        waits=m["waits"],
+        delay_told=bool(m["delay_told"]),
+        uncertain_at=m["uncertain_at"],
+        notify=m["notify"],
+        orcpt=m["orcpt"],
+        detail=m["detail"],
+    )
+
+
+def session_from(value: str) -> SessionFacts:
+    facts: Mapping[str, object] = json.loads(value)
+    return SessionFacts(**{name: fact for name, fact in facts.items() if name in _SESSION_FIELDS})  # type: ignore[arg-type]
+
+
+def mail_from(
+    row: Row[tuple[object, ...]], contents: tuple[Content, ...], recipients: Iterable[MailRecipient]
+) -> Mail:
+    """The mail of a row of `schema.mail`."""
+    m = row._mapping
+    return Mail(
+        id=MailId(m["id"]),
+        received_at=m["received_at"],
+        session=session_from(m["session"]),
+        reverse_path=m["reverse_path"],
+        body=Body(m["body"]),
+        smtputf8=bool(m["smtputf8"]),
+        ret=m["ret"],
+        envid=m["envid"],
+        trace_field=bytes(m["trace_field"]),
+        contents=contents,
+        recipients=tuple(recipients),
+        size=m["size"],
+        subject=m["subject"],
+        message_id=m["message_id"],
+        own=bool(m["own"]),
+    )

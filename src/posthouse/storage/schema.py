@@ -1,0 +1,195 @@
+"""All tables. Column names are public vocabulary: REST shows them.
+
+`shared` holds what all workers and nodes share; `mail` holds mails, one set per worker file on SQLite. On
+PostgreSQL both live in one database.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy import Table as Table
+
+VERSION = 1
+
+shared = sa.MetaData()
+mails = sa.MetaData()
+leases = sa.MetaData()
+"""PostgreSQL only: on SQLite a file lock is the lease."""
+
+shared_version = sa.Table("shared_version", shared, sa.Column("version", sa.Integer, nullable=False))
+mail_version = sa.Table("mail_version", mails, sa.Column("version", sa.Integer, nullable=False))
+lease = sa.Table(
+    "lease",
+    leases,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("lease_until", sa.Double, nullable=False),
+)
+inventory_revision = sa.Table(
+    "inventory_revision", shared, sa.Column("revision", sa.Integer, nullable=False)
+)
+profile = sa.Table(
+    "server_profile",
+    shared,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+rule = sa.Table(
+    "rule",
+    shared,
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+audit = sa.Table(
+    "audit",
+    shared,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+key = sa.Table(
+    "key",
+    shared,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False, unique=True),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("revoked_at", sa.Double),
+)
+command = sa.Table(
+    "command",
+    shared,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("mails", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+)
+command_report = sa.Table(
+    "command_report",
+    shared,
+    sa.Column("command_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("worker", sa.Text, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("recipients", sa.Integer, nullable=False),
+    sa.Column("mails", sa.Text, nullable=False),
+)
+worker = sa.Table(
+    "worker",
+    shared,
+    sa.Column("worker", sa.Text, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("facts", sa.Text, nullable=False),
+)
+
+mail = sa.Table(
+    "mail",
+    mails,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("received_at", sa.Double, nullable=False),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("reverse_path", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("smtputf8", sa.Boolean, nullable=False),
+    sa.Column("ret", sa.Text, nullable=False),
+    sa.Column("envid", sa.Text, nullable=False),
+    sa.Column("trace_field", sa.LargeBinary, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("message_id", sa.Text, nullable=False),
+    sa.Column("own", sa.Boolean, nullable=False),
+    sa.Column("open", sa.Boolean, nullable=False),
+    sa.Column("kept_since", sa.Double),
+    # When the last recipient ended while the content is kept for the failed emails.
+    sa.Column("lease_owner", sa.Text),
+)
+sa.Index(
+    "mail_leased",
+    mail.c.lease_owner,
+    sqlite_where=mail.c.lease_owner.is_not(None),
+    postgresql_where=mail.c.lease_owner.is_not(None),
+)
+content = sa.Table(
+    "content",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    # inline: octets; file: name of the file; chunks: rows of content_chunk; cuts: version 0 less `cuts`
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("cuts", sa.Text),
+    sa.Column("file", sa.Text),
+    sa.Column("octets", sa.LargeBinary),
+)
+content_chunk = sa.Table(
+    "content_chunk",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("octets", sa.LargeBinary, nullable=False),
+)
+recipient = sa.Table(
+    "recipient",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("waits", sa.Integer, nullable=False),
+    sa.Column("delay_told", sa.Boolean, nullable=False),
+    sa.Column("uncertain_at", sa.Text, nullable=False),
+    sa.Column("notify", sa.Text, nullable=False),
+    sa.Column("orcpt", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+)
+# Straight-through mail stays ACTIVE and never enters these: they hold what waits, by next hop.
+sa.Index(
+    "recipient_due",
+    recipient.c.profile,
+    recipient.c.due_at,
+    sqlite_where=recipient.c.state == sa.literal_column("'queued'"),
+    postgresql_where=recipient.c.state == sa.literal_column("'queued'"),
+)
+sa.Index(
+    "recipient_ended_badly",
+    recipient.c.state,
+    recipient.c.updated_at,
+    sqlite_where=recipient.c.state.in_([sa.literal_column("'held'"), sa.literal_column("'failed'")]),
+    postgresql_where=recipient.c.state.in_([sa.literal_column("'held'"), sa.literal_column("'failed'")]),
+)
+attempt = sa.Table(
+    "attempt",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("started_at", sa.Double, nullable=False),
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("server", sa.Text, nullable=False),
+    sa.Column("order", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("replies", sa.Text, nullable=False),
+    sa.Column("transcript", sa.Text, nullable=False),
+    sa.Column("marks", sa.Text, nullable=False),
+)
+trail = sa.Table(
+    "trail",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)

@@ -1,0 +1,243 @@
+"""The units of the writer: accept a mail, record an outcome, and calls that return something."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailId, RecipientState, TrailEntry
+from posthouse.ports import LeaseLost, Outcome
+from posthouse.storage import files
+from posthouse.storage.batch import Batch, Hand
+from posthouse.storage.content import OpenFiles
+from posthouse.storage.rows import (
+    attempt_row,
+    encode,
+    mail_row,
+    recipient_change,
+    recipient_row,
+    trail_row,
+)
+
+if TYPE_CHECKING:
+    from posthouse.storage.mail_store import MailStore
+
+T = TypeVar("T")
+CHUNK_OCTETS = 1024 * 1024
+"""Size of the rows that hold large content on PostgreSQL."""
+
+
+class MailUnit:
+    """What all units of a MailStore have in common."""
+
+    def __init__(self, store: "MailStore") -> None:
+        self.store = store
+        self.error: Exception | None = None
+
+    def stage(self, batch: Batch) -> None:
+        """In the writer thread, in a transaction; again in one of its own if another unit spoils the batch."""
+        raise NotImplementedError
+
+    def conclude(self) -> None:
+        """In the writer thread, when `error` is final."""
+
+    def settle(self) -> None:
+        """On the event loop."""
+        raise NotImplementedError
+
+    @property
+    def new_mails(self) -> tuple[MailId, ...]:
+        """Ids of mails that this unit inserts."""
+        return ()
+
+
+class _Claimed:
+    """Files of new mails, taken over from the sinks; they go back, or are removed, if the commit fails."""
+
+    def __init__(self, mails: Sequence[Mail], open_files: OpenFiles) -> None:
+        self._open_files = open_files
+        self.descriptors: dict[str, int] = {}
+        for mail in mails:
+            for content in mail.contents:
+                if isinstance(content.source, FileOctets) and content.source.path not in self.descriptors:
+                    descriptor = open_files.claim(content.source.path)
+                    if descriptor is not None:
+                        self.descriptors[content.source.path] = descriptor
+
+    def keep(self) -> None:
+        for descriptor in self.descriptors.values():
+            os.close(descriptor)
+
+    def give_back(self) -> None:
+        for path, descriptor in self.descriptors.items():
+            self._open_files.add(path, descriptor)
+
+    def paths(self) -> list[Path]:
+        return [Path(path) for path in self.descriptors]
+
+
+class Accept(MailUnit):
+    """ports.Spool.accept."""
+
+    def __init__(
+        self,
+        store: "MailStore",
+        mail: Mail,
+        trail: Sequence[TrailEntry],
+        open_files: OpenFiles,
+        done: Callable[[Exception | None], None],
+    ) -> None:
+        super().__init__(store)
+        self._mail = mail
+        self._trail = trail
+        self._done = done
+        self._claimed = _Claimed((mail,), open_files)
+
+    def stage(self, batch: Batch) -> None:
+        stage_new(self.store, batch, self._mail, self._trail, self._claimed)
+
+    def conclude(self) -> None:
+        self._claimed.keep()
+        if self.error is not None:
+            self.store.remove_files(self._mail.id, self._claimed.paths())
+
+    def settle(self) -> None:
+        self._done(self.error)
+
+    @property
+    def new_mails(self) -> tuple[MailId, ...]:
+        return (self._mail.id,)
+
+
+class Record(MailUnit):
+    """ports.Spool.record."""
+
+    def __init__(
+        self, store: "MailStore", outcome: Outcome, open_files: OpenFiles, done: Callable[[Exception | None], None]
+    ) -> None:
+        super().__init__(store)
+        self._outcome = outcome
+        self._done = done
+        self._claimed = _Claimed([mail for mail, _ in outcome.generated], open_files)
+
+    def stage(self, batch: Batch) -> None:
+        outcome, store = self._outcome, self.store
+        mail_id = outcome.mail.id
+        hand = store.hands.get(mail_id)
+        if hand is None or hand.released:
+            raise LeaseLost(mail_id)
+        if hand.stale:
+            batch.flush()
+            store.read_again(batch, {mail_id: hand})
+        batch.used_hands.append(mail_id)
+        for recipient in outcome.recipients:
+            hand.states[recipient.seq] = recipient.state
+            batch.changes.append(recipient_change(mail_id, recipient, batch.now))
+        for attempt in outcome.attempts:
+            batch.attempts.append(attempt_row(mail_id, hand.attempts, attempt))
+            hand.attempts += 1
+        for entry in outcome.trail:
+            batch.trail.append(trail_row(mail_id, hand.entries, entry))
+            hand.entries += 1
+        store.stage_state(batch, mail_id, hand)
+        for mail, trail in outcome.generated:
+            stage_new(store, batch, mail, trail, self._claimed)
+
+    def conclude(self) -> None:
+        if self.error is None:
+            self._claimed.keep()
+        else:
+            self._claimed.give_back()
+
+    def settle(self) -> None:
+        self._done(self.error)
+
+    @property
+    def new_mails(self) -> tuple[MailId, ...]:
+        return tuple(mail.id for mail, _ in self._outcome.generated)
+
+
+class Call(MailUnit, Generic[T]):
+    """Anything else: `work` runs in the transaction; what it returns is the future's result."""
+
+    def __init__(self, store: "MailStore", work: Callable[[Batch], T], future: "asyncio.Future[T]") -> None:
+        super().__init__(store)
+        self._work = work
+        self._future = future
+        self._result: list[T] = []
+
+    def stage(self, batch: Batch) -> None:
+        batch.flush()
+        self._result = [self._work(batch)]
+
+    def settle(self) -> None:
+        if self._future.done():
+            return
+        if self.error is not None:
+            self._future.set_exception(self.error)
+        else:
+            self._future.set_result(self._result[0])
+
+
+def stage_new(
+    store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[TrailEntry], claimed: _Claimed
+) -> None:
+    """Rows of a new mail. The mail is leased to this worker if one of its recipients is ACTIVE."""
+    if mail.id in store.denied:
+        store.delete_mail(batch, mail.id)
+    local = _stage_contents(store, batch, mail, claimed)
+    hand = Hand({r.seq: r.state for r in mail.recipients}, local, 0, len(trail))
+    active = hand.has(RecipientState.ACTIVE)
+    batch.mails.append(
+        mail_row(
+            mail,
+            store.session_text(mail.session),
+            is_open=hand.open,
+            kept_since=None if hand.open else batch.now,
+            owner=store.owner if active else None,
+        )
+    )
+    for recipient in mail.recipients:
+        batch.recipients.append(recipient_row(mail.id, recipient, batch.now))
+    for n, entry in enumerate(trail):
+        batch.trail.append(trail_row(mail.id, n, entry))
+    if active:
+        store.hands[mail.id] = hand
+        batch.new_hands.append(mail.id)
+    elif local and not store.keeps_files:
+        batch.unlink.extend(local)
+
+
+def _stage_contents(store: "MailStore", batch: Batch, mail: Mail, claimed: _Claimed) -> tuple[Path, ...]:
+    """Rows of a new mail's content versions; returns its local files, synced where they are the only copy."""
+    local: list[Path] = []
+    first = mail.contents[0].source
+    for version, content in enumerate(mail.contents):
+        source = content.source
+        cuts = encode(content.cuts) if content.cuts else None
+        if version > 0 and source == first:
+            batch.contents.append((mail.id, version, "cuts", source.size, cuts, None, None))
+            continue
+        match source:
+            case InlineOctets(octets):
+                batch.contents.append((mail.id, version, "inline", len(octets), cuts, None, octets))
+            case FileOctets(path, size):
+                descriptor = claimed.descriptors.get(path)
+                if descriptor is None:
+                    raise ValueError(f"{path} was not made by a sink of this spool, or has been claimed already")
+                local.append(Path(path))
+                if store.keeps_files:
+                    files.fsync(descriptor)
+                    batch.folders.add(Path(path).parent)
+                    batch.contents.append((mail.id, version, "file", size, cuts, Path(path).name, None))
+                else:
+                    batch.contents.append((mail.id, version, "chunks", size, cuts, None, None))
+                    _stage_chunks(batch, mail.id, version, descriptor, size)
+    return tuple(local)
+
+
+def _stage_chunks(batch: Batch, mail_id: MailId, version: int, descriptor: int, size: int) -> None:
+    for seq, offset in enumerate(range(0, size, CHUNK_OCTETS)):
+        octets = os.pread(descriptor, min(CHUNK_OCTETS, size - offset), offset)
+        batch.insert_chunk((mail_id, version, seq, octets))

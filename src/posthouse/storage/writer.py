@@ -1,0 +1,96 @@
+"""The one thread that writes mail: group commit.
+
+While a commit runs the next batch gathers; there is no timer. After it the callbacks of the whole batch run on the
+event loop, in order, by one wake-up.
+"""
+
+import asyncio
+from queue import SimpleQueue
+from threading import Thread
+from typing import Protocol
+
+
+class Store(Protocol):
+    """One database of mail."""
+
+    def run(self, units: "list[Unit]") -> None:
+        """Carries out the units in as few commits as may be; tells each unit its error; raises nothing."""
+
+
+class Unit(Protocol):
+    """One all-or-nothing piece of work in one store."""
+
+    @property
+    def store(self) -> Store: ...
+
+    def settle(self) -> None:
+        """On the event loop, after the commit or its failure."""
+
+
+class GroupWriter:
+    """Takes units on the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._gathering: list[Unit] = []
+        self._busy = False
+        self._closing: asyncio.Future[None] | None = None
+        self._batches: SimpleQueue[list[Unit] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="mail-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, unit: Unit) -> None:
+        """All that is submitted in one turn of the loop, or while a commit runs, shares one commit."""
+        if self._closing is not None:
+            raise RuntimeError("the spool is closed")
+        self._gathering.append(unit)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        batch, self._gathering = self._gathering, []
+        self._batches.put(batch)
+
+    def _work(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            for units in _by_store(batch):
+                units[0].store.run(units)
+            try:
+                self._loop.call_soon_threadsafe(self._settle, batch)
+            except RuntimeError:
+                return  # the loop is gone, and with it whoever waited
+
+    def _settle(self, batch: list[Unit]) -> None:
+        for unit in batch:
+            try:
+                unit.settle()
+            except Exception as error:
+                self._loop.call_exception_handler({"message": "callback after a commit failed", "exception": error})
+        if self._gathering:
+            self._start()
+            return
+        self._busy = False
+        if self._closing is not None:
+            self._closing.set_result(None)
+
+    async def close(self) -> None:
+        """Ends the thread when all that was submitted is done."""
+        if self._closing is None:
+            self._closing = self._loop.create_future()
+            if not self._busy:
+                self._closing.set_result(None)
+            await self._closing
+            self._batches.put(None)
+            self._thread.join()
+
+
+def _by_store(batch: list[Unit]) -> list[list[Unit]]:
+    """The units of each store, in their order."""
+    first = batch[0].store
+    if all(unit.store is first for unit in batch):
+        return [batch]
+    found: dict[int, list[Unit]] = {}
+    for unit in batch:
+        found.setdefault(id(unit.store), []).append(unit)
+    return list(found.values())
