@@ -3,7 +3,6 @@
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.options import JsonOption
 from posthouse.cli.output import line, show_json, table
 from posthouse.cli.remote import Remote, node_file
+from posthouse.cli.stores import shared_store
 
 if TYPE_CHECKING:
     from posthouse.cli.checks import Finding
@@ -74,6 +74,9 @@ def _findings(config: str | None, inventory: str | None, data_dir: str | None) -
         for fault in error.faults:
             yield checks.Finding("inventory", checks.FAULT, f"{fault.field}: {fault.rule}", fault.remedy)
         return
+    except Stop as stop:
+        yield checks.Finding("inventory", checks.FAULT, stop.message, stop.remedy)
+        return
     yield checks.Finding("inventory", checks.OK, f"{len(documents)} server profiles, {len(rules)} rules, all valid.")
     yield checks.check_own_mail(settings, snapshot)
     yield from checks.check_rules(snapshot)
@@ -115,9 +118,7 @@ def _stored(settings: "NodeSettings") -> "StoredInventory | None":
     """None where nothing has been stored yet: a look must not make a database."""
     if settings.database == "sqlite" and not (Path(settings.data_dir) / "shared.db").exists():
         return None
-    from posthouse import app as composition
-
-    with closing(composition.open_shared(settings.data_dir, settings.database)) as shared:
+    with shared_store(settings.data_dir, settings.database) as shared:
         return shared.inventory.load()
 
 

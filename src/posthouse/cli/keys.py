@@ -2,16 +2,17 @@
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption
 from posthouse.cli.output import line, moment, show_json, table
-
-if TYPE_CHECKING:
-    from posthouse.ports import Accounts
+from posthouse.cli.stores import shared_store
+from posthouse.ports import Accounts
 
 app = typer.Typer(help="API keys (work on the data dir).", no_args_is_help=True)
 
@@ -36,7 +37,8 @@ def create(
     name = name or f"{role} key"
     if len(name) > 64 or not name.isprintable():
         raise Stop(Exit.USAGE, "A key's name has 1 to 64 printable characters.")
-    key, secret = _accounts(data_dir, database).create_key(name=name, role=role, now=time.time())
+    with _accounts(data_dir, database) as accounts:
+        key, secret = accounts.create_key(name=name, role=role, now=time.time())
     if as_json:
         show_json({"key": secret, "id": key.id, "name": key.name, "role": key.role})
         return
@@ -49,7 +51,8 @@ def list_(
     as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = "sqlite"
 ) -> None:
     """All keys, without their secrets."""
-    keys = _accounts(data_dir, database).keys()
+    with _accounts(data_dir, database) as accounts:
+        keys = accounts.keys()
     if as_json:
         rows = [
             {"id": k.id, "name": k.name, "role": k.role, "created_at": k.created_at, "revoked_at": k.revoked_at}
@@ -72,7 +75,9 @@ def revoke(
     database: DatabaseOption = "sqlite",
 ) -> None:
     """End a key, at once."""
-    if not _accounts(data_dir, database).revoke_key(key_id, time.time()):
+    with _accounts(data_dir, database) as accounts:
+        revoked = accounts.revoke_key(key_id, time.time())
+    if not revoked:
         raise Stop(Exit.FAULT, f"There is no key {key_id!r} in force.", remedy="`posthouse key list` shows them.")
     if as_json:
         show_json({"revoked": key_id})
@@ -80,9 +85,12 @@ def revoke(
     line(f"Key {key_id} is revoked.")
 
 
-def _accounts(data_dir: str, database: str) -> "Accounts":
-    from posthouse import app as composition
-
-    if not os.path.isdir(data_dir) and database == "sqlite":
-        os.makedirs(data_dir, 0o700, exist_ok=True)
-    return composition.open_shared(data_dir, database).accounts
+@contextmanager
+def _accounts(data_dir: str, database: str) -> Iterator[Accounts]:
+    if database == "sqlite":
+        try:
+            os.makedirs(data_dir, 0o700, exist_ok=True)
+        except OSError as fault:
+            raise Stop(Exit.FAULT, f"{data_dir} cannot be made: {fault.strerror}.") from fault
+    with shared_store(data_dir, database) as shared:
+        yield shared.accounts

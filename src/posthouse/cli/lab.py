@@ -20,9 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def send(
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE.eml]...", help="Mails to send as they are.")
-    ] = None,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE.eml", help="Mails to send as they are.")] = None,
     smtp: Annotated[
         str, typer.Option("--smtp", metavar="HOST:PORT", help="Where to; default: the node of the data dir.")
     ] = "",

@@ -19,4 +19,4 @@ DataDirOption = Annotated[
     typer.Option("--data-dir", envvar="POSTHOUSE_DATA_DIR", metavar="DIR", help="Folder of the node's data."),
 ]
 DEFAULT_DATA_DIR = "./posthouse-data"
-MailIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of mails.")]
+MailIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of mails.")]

@@ -1,5 +1,6 @@
 """`posthouse queue`: what waits, and the operator's actions on it."""
 
+import sys
 from typing import Annotated, cast
 
 import typer
@@ -105,13 +106,13 @@ def delete(
     mails: MailIds = None,
     all_: AllOption = False,
     profile: ProfileOption = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting --all.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting --all at a terminal.")] = False,
     as_json: JsonOption = False,
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Delete mails from the queue: they are not relayed, and nobody is told."""
-    if all_ and not yes and not as_json:
+    if all_ and not yes and not as_json and sys.stdin.isatty():
         typer.confirm("Delete all open mail?" if not profile else "Delete all open mail of this profile?", abort=True)
     _act("delete", mails, all_, profile, "", as_json, server, data_dir)
 
@@ -144,8 +145,6 @@ def _act(
             f"{answer['recipients']} recipients of {len(cast(list[object], answer['mails']))} mails {_DONE[action]}."
         )
         if not answer["complete"]:
-            line(
-                f"{answer['reported']} of {answer['workers']} workers have reported; the others act as soon as they can."
-            )
+            line(f"{answer['reported']} of {answer['workers']} workers have reported; the others act when they can.")
     if mails and answer["complete"] and not answer["recipients"]:
         raise typer.Exit(Exit.FAULT)

@@ -1,4 +1,4 @@
-"""Speaks REST to a running node. Proxy variables are ignored; the key file of a data dir goes to its own node only."""
+"""Speaks REST to a running node. Proxy variables are ignored; a data dir's key goes to its own node only."""
 
 import json
 import os

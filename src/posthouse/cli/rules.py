@@ -77,7 +77,7 @@ def show(
 def explain(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE.eml]", help="Mail whose Return-Path, From, To and Cc are the defaults."),
+        typer.Argument(metavar="FILE.eml", help="Mail whose Return-Path, From, To and Cc are the defaults."),
     ] = None,
     client: Annotated[str, typer.Option("--client", metavar="IP", help="Address of the client.")] = "127.0.0.1",
     sender: Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help="Reverse-path; '' for <>.")] = None,
@@ -124,10 +124,7 @@ def read_addresses(file: Path) -> tuple[str, list[str]]:
         return [address for _, address in getaddresses(fields) if address]
 
     path = header.get("Return-Path")
-    if path is not None:
-        sender = _bare(str(path).strip())
-    else:
-        sender = next(iter(addresses("From")), "")
+    sender = next(iter(addresses("From")), "") if path is None else _bare(str(path).strip())
     return sender, list(dict.fromkeys(addresses("To", "Cc", "Bcc")))
 
 
