@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -286,8 +287,8 @@ class Worker:
         whole, workers = settings.limits.transactions_per_server, settings.workers
         return max(1, whole // workers + (self._boot.index < whole % workers))
 
-    def _tls_contexts(self) -> list[object]:
-        contexts: list[object] = []
+    def _tls_contexts(self) -> list[ssl.SSLContext | None]:
+        contexts: list[ssl.SSLContext | None] = []
         for listener in self._settings.listeners:
             if listener.tls is ListenerTls.NONE:
                 contexts.append(None)

@@ -1,4 +1,4 @@
-"""One transaction of the writer: rows gather per table and go out in few statements, files are synced, then commit."""
+"""One transaction of the writer: rows gather per table, go out in few statements; files are synced; commit."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -22,9 +22,7 @@ lease = sa.Table(
     sa.Column("owner", sa.Text, primary_key=True),
     sa.Column("lease_until", sa.Double, nullable=False),
 )
-inventory_revision = sa.Table(
-    "inventory_revision", shared, sa.Column("revision", sa.Integer, nullable=False)
-)
+inventory_revision = sa.Table("inventory_revision", shared, sa.Column("revision", sa.Integer, nullable=False))
 profile = sa.Table(
     "server_profile",
     shared,

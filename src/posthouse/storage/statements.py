@@ -60,9 +60,7 @@ class Statements:
         self.change_mail = Prepared(
             update(schema.mail)
             .where(m.id == bindparam("mail"), m.lease_owner == bindparam("me"))
-            .values(
-                open=bindparam("new_open"), kept_since=bindparam("new_kept"), lease_owner=bindparam("new_owner")
-            ),
+            .values(open=bindparam("new_open"), kept_since=bindparam("new_kept"), lease_owner=bindparam("new_owner")),
             ["new_open", "new_kept", "new_owner", "mail", "me"],
             dialect,
         )

@@ -180,9 +180,7 @@ class Call(MailUnit, Generic[T]):
             self._future.set_result(self._result[0])
 
 
-def stage_new(
-    store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[TrailEntry], claimed: _Claimed
-) -> None:
+def stage_new(store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[TrailEntry], claimed: _Claimed) -> None:
     """Rows of a new mail. The mail is leased to this worker if one of its recipients is ACTIVE."""
     if mail.id in store.denied:
         store.delete_mail(batch, mail.id)

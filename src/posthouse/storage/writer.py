@@ -7,24 +7,8 @@ event loop, in order, by one wake-up.
 import asyncio
 from queue import SimpleQueue
 from threading import Thread
-from typing import Protocol
 
-
-class Store(Protocol):
-    """One database of mail."""
-
-    def run(self, units: "list[Unit]") -> None:
-        """Carries out the units in as few commits as may be; tells each unit its error; raises nothing."""
-
-
-class Unit(Protocol):
-    """One all-or-nothing piece of work in one store."""
-
-    @property
-    def store(self) -> Store: ...
-
-    def settle(self) -> None:
-        """On the event loop, after the commit or its failure."""
+from posthouse.storage.units import MailUnit
 
 
 class GroupWriter:
@@ -32,14 +16,14 @@ class GroupWriter:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._gathering: list[Unit] = []
+        self._gathering: list[MailUnit] = []
         self._busy = False
         self._closing: asyncio.Future[None] | None = None
-        self._batches: SimpleQueue[list[Unit] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[MailUnit] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="mail-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, unit: Unit) -> None:
+    def submit(self, unit: MailUnit) -> None:
         """All that is submitted in one turn of the loop, or while a commit runs, shares one commit."""
         if self._closing is not None:
             raise RuntimeError("the spool is closed")
@@ -61,7 +45,7 @@ class GroupWriter:
             except RuntimeError:
                 return  # the loop is gone, and with it whoever waited
 
-    def _settle(self, batch: list[Unit]) -> None:
+    def _settle(self, batch: list[MailUnit]) -> None:
         for unit in batch:
             try:
                 unit.settle()
@@ -85,12 +69,12 @@ class GroupWriter:
             self._thread.join()
 
 
-def _by_store(batch: list[Unit]) -> list[list[Unit]]:
+def _by_store(batch: list[MailUnit]) -> list[list[MailUnit]]:
     """The units of each store, in their order."""
     first = batch[0].store
     if all(unit.store is first for unit in batch):
         return [batch]
-    found: dict[int, list[Unit]] = {}
+    found: dict[int, list[MailUnit]] = {}
     for unit in batch:
         found.setdefault(id(unit.store), []).append(unit)
     return list(found.values())

@@ -1,0 +1,181 @@
+"""ports.History: reads mails with their trail; on SQLite it opens every worker's file and merges."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
+
+from posthouse.core.mail import RecipientState
+from posthouse.ports import MailQuery
+from posthouse.storage import schema, shards
+from posthouse.storage.database import Database, is_sqlite, open_postgresql, open_sqlite
+
+_SHOWN_RECIPIENTS = 20
+_QUEUED = (RecipientState.ACTIVE.value, RecipientState.QUEUED.value)
+# The summary of a mail is the state that asks most for attention.
+_GRAVITY = ("failed", "held", "queued", "relayed", "deleted")
+
+
+class History:
+    """Read only."""
+
+    def __init__(self, data_dir: str, database: str) -> None:
+        self._data_dir = Path(data_dir)
+        self._sqlite = is_sqlite(database)
+        self._databases: dict[int, Database] = {} if self._sqlite else {0: open_postgresql(database)}
+
+    @contextmanager
+    def _connections(self) -> Iterator[list[Connection]]:
+        if self._sqlite:
+            for number in shards.numbers(self._data_dir):
+                if number not in self._databases:
+                    path = shards.database_path(self._data_dir, number)
+                    self._databases[number] = open_sqlite(path, read_only=True)
+        opened = []
+        try:
+            for database in self._databases.values():
+                opened.append(database.engine.connect())
+            yield opened
+        finally:
+            for connection in opened:
+                connection.close()
+
+    def search(self, query: MailQuery) -> list[Mapping[str, object]]:
+        found: list[dict[str, object]] = []
+        with self._connections() as connections:
+            for connection in connections:
+                found += _search(connection, query)
+        found.sort(key=lambda mail: str(mail["id"]), reverse=True)
+        return list(found[: query.limit])
+
+    def mail(self, mail_id: str) -> Mapping[str, object] | None:
+        with self._connections() as connections:
+            for connection in connections:
+                row = connection.execute(select(schema.mail).where(schema.mail.c.id == mail_id)).one_or_none()
+                if row is not None:
+                    return _whole(connection, row)
+        return None
+
+    def queue(self) -> list[Mapping[str, object]]:
+        r, m = schema.recipient.c, schema.mail.c
+        merged: dict[str, dict[str, Any]] = {}
+        waiting = r.state.in_((*_QUEUED, RecipientState.HELD.value))
+        held = func.sum(func.coalesce(r.state == RecipientState.HELD.value, False).cast(schema.recipient.c.seq.type))
+        query = (
+            select(r.profile, func.count(), held, func.min(m.received_at), func.min(r.due_at))
+            .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
+            .where(waiting, m.open)
+            .group_by(r.profile)
+        )
+        with self._connections() as connections:
+            for connection in connections:
+                for profile, count, on_hold, oldest, due in connection.execute(query):
+                    row = merged.setdefault(
+                        profile,
+                        {"profile": profile, "queued": 0, "held": 0, "oldest_at": oldest, "next_due": due},
+                    )
+                    row["queued"] += count - on_hold
+                    row["held"] += on_hold
+                    row["oldest_at"] = min(row["oldest_at"], oldest)
+                    row["next_due"] = min(row["next_due"], due)
+        return [merged[profile] for profile in sorted(merged)]
+
+    def close(self) -> None:
+        for database in self._databases.values():
+            database.close()
+
+
+def _search(connection: Connection, query: MailQuery) -> list[dict[str, object]]:
+    m, r = schema.mail.c, schema.recipient.c
+    conditions: list[ColumnElement[bool]] = []
+    if query.before:
+        conditions.append(m.id < query.before)
+    if query.since is not None:
+        conditions.append(m.received_at >= query.since)
+    if query.until is not None:
+        conditions.append(m.received_at < query.until)
+    if query.sender:
+        conditions.append(m.reverse_path.icontains(query.sender, autoescape=True))
+    if query.subject:
+        conditions.append(m.subject.icontains(query.subject, autoescape=True))
+    of_recipient: list[ColumnElement[bool]] = []
+    if query.recipient:
+        of_recipient.append(r.address.icontains(query.recipient, autoescape=True))
+    if query.rule:
+        of_recipient.append(func.lower(r.rule) == query.rule.lower())
+    if query.status:
+        states = _QUEUED if query.status == "queued" else (query.status,)
+        of_recipient.append(r.state.in_(states))
+    if of_recipient:
+        conditions.append(exists().where(and_(r.mail_id == m.id, *of_recipient)))
+    rows = connection.execute(select(schema.mail).where(*conditions).order_by(m.id.desc()).limit(query.limit)).all()
+    if not rows:
+        return []
+    recipients: dict[str, list[dict[str, object]]] = {row.id: [] for row in rows}
+    for row in connection.execute(
+        select(schema.recipient).where(r.mail_id.in_(list(recipients))).order_by(r.mail_id, r.seq)
+    ):
+        recipients[row.mail_id].append(_recipient(row))
+    found = []
+    for row in rows:
+        mail = _mail(row)
+        all_of_them = recipients[row.id]
+        mail["recipients"] = all_of_them[:_SHOWN_RECIPIENTS]
+        mail["recipient_count"] = len(all_of_them)
+        mail["status"] = _status(all_of_them)
+        found.append(mail)
+    return found
+
+
+def _whole(connection: Connection, row: Any) -> dict[str, object]:
+    mail = _mail(row)
+
+    def rows(table: schema.Table, *order: str) -> list[Any]:
+        columns = [table.c[name] for name in order]
+        return list(connection.execute(select(table).where(table.c.mail_id == row.id).order_by(*columns)))
+
+    recipients = [_recipient(r) for r in rows(schema.recipient, "seq")]
+    mail["recipients"] = recipients
+    mail["recipient_count"] = len(recipients)
+    mail["status"] = _status(recipients)
+    mail["attempts"] = [_decoded(a, "order", "replies", "transcript", "marks") for a in rows(schema.attempt, "n")]
+    mail["trail"] = [_decoded(t, "detail") for t in rows(schema.trail, "n")]
+    c = schema.content.c
+    contents = connection.execute(
+        select(c.version, c.kind, c.size, c.cuts).where(c.mail_id == row.id).order_by(c.version)
+    )
+    mail["contents"] = [
+        {**content._mapping, "cuts": json.loads(content.cuts) if content.cuts else None} for content in contents
+    ]
+    return mail
+
+
+def _mail(row: Any) -> dict[str, object]:
+    mail = dict(row._mapping)
+    mail["session"] = json.loads(mail["session"])
+    mail["trace_field"] = bytes(mail["trace_field"]).decode("utf-8", "replace")
+    return mail
+
+
+def _recipient(row: Any) -> dict[str, object]:
+    recipient = dict(row._mapping)
+    del recipient["mail_id"]
+    if recipient["state"] == RecipientState.ACTIVE.value:
+        recipient["state"] = RecipientState.QUEUED.value
+    return recipient
+
+
+def _decoded(row: Any, *names: str) -> dict[str, object]:
+    values = dict(row._mapping)
+    del values["mail_id"]
+    for name in names:
+        values[name] = json.loads(values[name])
+    return values
+
+
+def _status(recipients: list[dict[str, object]]) -> str:
+    states = {str(recipient["state"]) for recipient in recipients}
+    return next((state for state in _GRAVITY if state in states), "queued")

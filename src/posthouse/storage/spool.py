@@ -1,0 +1,232 @@
+"""ports.Spool: mail accepted and not yet disposed of, over one writer thread and one or more stores.
+
+On SQLite the first store is this worker's own file; free files of others that hold mail are adopted. On
+PostgreSQL there is one store, and a row per owner is its lease, renewed every 10 s.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import delete, insert, select, update
+
+from posthouse.core.mail import Mail, MailId, TrailEntry
+from posthouse.ports import Acted, Clock, ContentSink, LeaseLost, Outcome, QueueCommand
+from posthouse.storage import acting, schema, shards, taking
+from posthouse.storage.batch import Batch
+from posthouse.storage.content import FileSink, OpenFiles, sweep
+from posthouse.storage.database import create, creating, is_sqlite, open_postgresql, open_sqlite
+from posthouse.storage.mail_store import MailStore
+from posthouse.storage.units import Accept, Call, Record
+from posthouse.storage.writer import GroupWriter
+from posthouse.telemetry import logger
+
+T = TypeVar("T")
+log = logger("spool")
+
+LEASE_SECONDS = 30.0
+RENEW_SECONDS = 10.0
+FRESH_SECONDS = 20.0
+
+
+class MailSpool:
+    """One worker's spool."""
+
+    def __init__(
+        self, data_dir: str, database: str, owner: str, clock: Clock, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._data_dir = Path(data_dir)
+        self._database = database
+        self._owner = owner
+        self._clock = clock
+        self._loop = loop
+        self._writer = GroupWriter(loop)
+        self._open_files = OpenFiles()
+        self._free = (float("-inf"), 0)
+        self._stores = [self._open_store(shards.claim(self._data_dir))]
+        self._renewed = clock.monotonic()
+        self._renewing: asyncio.Task[None] | None = None
+        if not self._sqlite:
+            self._write_lease(first=True)
+            self._renewing = loop.create_task(self._keep_renewing())
+
+    @property
+    def _sqlite(self) -> bool:
+        return is_sqlite(self._database)
+
+    def _open_store(self, shard: shards.Shard) -> MailStore:
+        with creating(self._data_dir):
+            database = open_sqlite(shard.database) if self._sqlite else open_postgresql(self._database)
+            create(database, schema.mails, schema.mail_version)
+        store = MailStore(database, self._owner, self._clock.now, shard.content_folder, shard.release)
+        swept = sweep(shard.content_folder, lambda: _named(store))
+        if swept:
+            log.info("leftover files removed", shard=shard.number, files=swept)
+        return store
+
+    # --- new mail and outcomes ----------------------------------------------------------------------------
+
+    def open_content(self) -> ContentSink:
+        return FileSink(self._stores[0].folder, self._open_files)
+
+    def accept(self, mail: Mail, trail: Sequence[TrailEntry], done: Callable[[Exception | None], None]) -> None:
+        self._writer.submit(Accept(self._stores[0], mail, trail, self._open_files, done))
+
+    def record(self, outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
+        store = self._store_of(outcome.mail.id)
+        if store is None:
+            self._loop.call_soon(done, LeaseLost(outcome.mail.id))
+            return
+        self._writer.submit(Record(store, outcome, self._open_files, done))
+
+    def _store_of(self, mail_id: MailId) -> MailStore | None:
+        return next((store for store in self._stores if mail_id in store.hands), None)
+
+    # --- the queue ----------------------------------------------------------------------------------------
+
+    async def take_due(self, profile: str, now: float, limit: int, octets: int) -> list[Mail]:
+        taken: list[Mail] = []
+        for store in list(self._stores):
+            if len(taken) < limit:
+                left = limit - len(taken)
+                taken += await self._call(store, _taking(store, profile, now, left, octets))
+        return taken
+
+    async def next_due(self) -> Mapping[str, float]:
+        found: dict[str, float] = {}
+        for store in list(self._stores):
+            for profile, due_at in (await self._call(store, taking.next_due)).items():
+                found[profile] = min(due_at, found.get(profile, due_at))
+        return found
+
+    async def take_back(self, now: float) -> int:
+        self._adopt()
+        return sum([await self._call(store, _taking_back(store, now)) for store in list(self._stores)])
+
+    def _adopt(self) -> None:
+        """SQLite: files that no worker owns and that hold mail become ours too."""
+        if not self._sqlite:
+            return
+        ours = {store.folder for store in self._stores}
+        for number in shards.numbers(self._data_dir):
+            if self._data_dir / "content" / f"{number:03d}" in ours:
+                continue
+            shard = shards.claim_if_free(self._data_dir, number)
+            if shard is None:
+                continue
+            store = self._open_store(shard)
+            if _holds_mail(store):
+                log.info("adopted", shard=number)
+                self._stores.append(store)
+            else:
+                store.close()
+
+    async def act(self, command: QueueCommand, now: float) -> Acted:
+        recipients, mails = 0, list[MailId]()
+        for store in list(self._stores):
+            while True:
+                acted = await self._call(store, _acting(store, command, now))
+                recipients += acted.recipients
+                mails += acted.mails
+                if acted.recipients < acting.AT_ONCE:
+                    break
+        return Acted(recipients, tuple(dict.fromkeys(mails)))
+
+    async def purge(self, now: float, failed_seconds: float) -> int:
+        before = now - failed_seconds
+        return sum([await self._call(store, _purging(store, before)) for store in list(self._stores)])
+
+    def _call(self, store: MailStore, work: "Callable[[Batch], T]") -> "asyncio.Future[T]":
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._writer.submit(Call(store, work, future))
+        return future
+
+    # --- lease --------------------------------------------------------------------------------------------
+
+    def lease_fresh(self) -> bool:
+        return self._sqlite or self._clock.monotonic() - self._renewed < FRESH_SECONDS
+
+    async def renew(self) -> bool:
+        if self._sqlite:
+            return True
+        asked = self._clock.monotonic()
+        try:
+            held = await asyncio.to_thread(self._write_lease)
+        except Exception as error:
+            log.error("lease not renewed", error=repr(error))
+            return False
+        if held:
+            self._renewed = asked
+        return held
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self.renew()
+
+    def _write_lease(self, first: bool = False) -> bool:
+        """False if the lease had run out, for then another owner may have taken the mails."""
+        lease, now = schema.lease, self._clock.now()
+        with self._stores[0].database.write() as connection:
+            until = connection.scalar(select(lease.c.lease_until).where(lease.c.owner == self._owner))
+            if until is None:
+                connection.execute(insert(lease).values(owner=self._owner, lease_until=now + LEASE_SECONDS))
+                return True
+            connection.execute(
+                update(lease).where(lease.c.owner == self._owner).values(lease_until=now + LEASE_SECONDS)
+            )
+            return first or until >= now
+
+    # --- the rest -----------------------------------------------------------------------------------------
+
+    def free_octets(self) -> int:
+        looked, free = self._free
+        now = self._clock.monotonic()
+        if now - looked >= 1.0:
+            status = os.statvfs(self._data_dir)
+            free = status.f_bavail * status.f_frsize
+            self._free = (now, free)
+        return free
+
+    async def close(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+        await self._writer.close()
+        self._open_files.discard_all()
+        if not self._sqlite:
+            with self._stores[0].database.write() as connection:
+                connection.execute(delete(schema.lease).where(schema.lease.c.owner == self._owner))
+        for store in self._stores:
+            store.close()
+
+
+def _named(store: MailStore) -> set[str]:
+    """Names of files that rows name; on PostgreSQL none, for there they are a cache."""
+    if not store.keeps_files:
+        return set()
+    column = schema.content.c.file
+    with store.database.read() as connection:
+        return set(connection.execute(select(column).where(column.is_not(None))).scalars())
+
+
+def _holds_mail(store: MailStore) -> bool:
+    with store.database.read() as connection:
+        return connection.scalar(select(schema.mail.c.id).where(schema.mail.c.open).limit(1)) is not None
+
+
+def _taking(store: MailStore, profile: str, now: float, limit: int, octets: int) -> Callable[[Batch], list[Mail]]:
+    return lambda batch: taking.take_due(store, batch, profile, now, limit, octets)
+
+
+def _taking_back(store: MailStore, now: float) -> Callable[[Batch], int]:
+    return lambda batch: taking.take_back(store, batch, now)
+
+
+def _acting(store: MailStore, command: QueueCommand, now: float) -> Callable[[Batch], Acted]:
+    return lambda batch: acting.act(store, batch, command, now)
+
+
+def _purging(store: MailStore, before: float) -> Callable[[Batch], int]:
+    return lambda batch: acting.purge(store, batch, before)
