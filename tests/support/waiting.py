@@ -10,11 +10,11 @@ _PAUSE_SECONDS = 0.02
 
 
 def eventually(look: Callable[[], T | None], what: str, seconds: float = 30.0) -> T:
-    """The first result of `look` that is not None or False. AssertionError naming `what` after `seconds`."""
+    """The first result of `look` that is true. AssertionError naming `what` after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         seen = look()
-        if seen is not None and seen is not False:
+        if seen:
             return seen
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
