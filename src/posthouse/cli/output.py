@@ -108,10 +108,12 @@ def moment(value: object) -> str:
 
 
 def span(seconds: object) -> str:
-    """A time span as people say it: 0.012 s, 4 min, 3.5 h."""
+    """A time span as people say it: 12 ms, 1.5 s, 4 min, 3.5 h."""
     if not isinstance(seconds, int | float):
         return ""
     size = abs(seconds)
+    if size < 0.1:
+        return f"{seconds * 1000:.2g} ms"
     if size < 60:
         return f"{seconds:.3g} s"
     if size < 3600:

@@ -27,11 +27,19 @@ def shared_store(data_dir: str, database: str) -> Iterator[Shared]:
 
     from posthouse import app as composition
 
+    where = data_dir if database == "sqlite" else "the database"
     try:
         store: Shared = composition.open_shared(data_dir, database)
+    except Exception as error:  # whatever keeps it from opening is a matter of the data dir
+        raise Stop(Exit.FAULT, f"{where} cannot be opened: {_cause(error)}") from error
+    try:
         with closing(store):
             yield store
     except (SQLAlchemyError, OSError) as error:
-        where = data_dir if database == "sqlite" else "the database"
-        cause = getattr(error, "orig", None) or error
-        raise Stop(Exit.FAULT, f"{where} cannot be used: {str(cause).splitlines()[0]}") from error
+        raise Stop(Exit.FAULT, f"{where} cannot be used: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """What the driver says, first line."""
+    said = str(getattr(error, "orig", None) or error)
+    return said.splitlines()[0] if said else type(error).__name__

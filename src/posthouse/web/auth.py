@@ -72,7 +72,9 @@ class GuardedRoute(APIRoute):
             if not may(key.role, self.right):
                 raise Problem(HTTPStatus.FORBIDDEN, f"The role {key.role} may not {self.right}.")
             request.state.key = key
-            return await inner(request)
+            answer = await inner(request)
+            answer.headers.setdefault("Cache-Control", "no-store")
+            return answer
 
         return handle
 

@@ -1,48 +1,20 @@
 """Commands that need no node: version, uri, send, sink, the data dir's keys, usage errors."""
 
-import asyncio
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import posthouse
-from posthouse.lab.sink import Sink, SinkOptions
-from posthouse.lab.sink_rules import parse_rule
 from support.command_line import CommandLine, command_line
+from support.threaded_sink import sink
 
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
     return command_line(tmp_path, monkeypatch, capsys)
-
-
-@contextmanager
-def sink(*rules: str) -> Iterator[str]:
-    """A recording next hop in a thread; its address."""
-    started = threading.Event()
-    facts: list[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = []
-
-    async def run() -> None:
-        async with Sink(SinkOptions(rules=tuple(parse_rule(rule) for rule in rules))) as next_hop:
-            stop = asyncio.Event()
-            facts.append((asyncio.get_running_loop(), stop, next_hop.port))
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
-    thread.start()
-    assert started.wait(20)
-    loop, stop, port = facts[0]
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
 
 
 def test_version_is_the_one_of_the_package(cli: CommandLine) -> None:
@@ -165,3 +137,15 @@ def test_keys_are_made_listed_and_revoked_on_the_data_dir(cli: CommandLine) -> N
     assert cli("key", "revoke", made.json["id"]).code == 0
     assert cli("key", "revoke", made.json["id"]).code == 1
     assert cli("key", "create", "--role", "emperor").code == 2
+
+
+def test_a_data_dir_that_cannot_be_used_is_told_in_a_line(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (cli.folder).mkdir()
+    (cli.folder / "shared.db").write_bytes(b"no database at all" * 100)
+    for arguments in (["--data-dir", str(tmp_path / "file" / "x")], []):
+        ran = cli("key", "list", *arguments)
+        assert ran.code == 1
+        assert "cannot be" in ran.err
+        assert "Traceback" not in ran.err
+    assert cli("key", "list", "--database", "postgresql://127.0.0.1:1/x?connect_timeout=1").code == 1

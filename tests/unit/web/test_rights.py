@@ -43,6 +43,7 @@ def test_a_role_may_do_what_the_table_says_and_nothing_else(
     answer = Rest().client(role).request(method, f"/api/v1/{path}", json=body)
     if role in allowed:
         assert answer.status_code in (200, 201, 204), answer.text
+        assert answer.headers["cache-control"] == "no-store"
     else:
         assert answer.status_code == 403
         assert role in answer.json()["detail"]

@@ -1,0 +1,147 @@
+"""REST and CLI against a real node: what an operator does in a first hour."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.command_line import CommandLine, command_line
+from support.processes import Node, inventory_for
+from support.threaded_sink import sink
+from support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with sink() as address:
+        started = Node(tmp_path_factory.mktemp("node"), inventory_for(int(address.rpartition(":")[2])))
+        started.start()
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+@pytest.fixture
+def cli(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    commands = command_line(tmp_path, monkeypatch, capsys)
+    monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(node.data_dir))
+    return commands
+
+
+def _state(cli: CommandLine, mail_id: str, wanted: str) -> Any:
+    def look() -> Any:
+        mail = cli("mail", "show", mail_id, "--json").json
+        return mail if mail.get("status") == wanted else None
+
+    return eventually(look, f"{mail_id} is {wanted}")
+
+
+def _attempted(cli: CommandLine, mail_id: str) -> None:
+    def look() -> bool:
+        return bool(cli("mail", "show", mail_id, "--json").json["attempts"])
+
+    eventually(look, f"an attempt for {mail_id}")
+
+
+def _send(cli: CommandLine, to: str) -> str:
+    ran = cli("send", "--to", to, "--json")
+    assert ran.code == 0, ran
+    return str(ran.json["ids"][0]["id"])
+
+
+def test_a_mail_is_found_by_its_id_and_its_trail_is_told(cli: CommandLine) -> None:
+    mail_id = _send(cli, "a@ours.example")
+    mail = _state(cli, mail_id, "relayed")
+    assert mail["attempts"][0]["outcome"] == "relayed"
+    listed = cli("mail", "list", "--to", "A@OURS", "--status", "relayed", "--json").json["items"]
+    assert mail_id in [item["id"] for item in listed]
+    told = cli("mail", "trace", mail_id).out
+    for word in ("inbound: matched", 'rule "inbound", server profile "next"', "relayed in", f"queued as {mail_id}"):
+        assert word in told
+
+
+def test_mails_page_by_cursor_without_gap_or_repetition(node: Node, cli: CommandLine) -> None:
+    assert cli("send", "-n", "7", "--sessions", "3", "--to", "page@ours.example").code == 0
+    whole = [mail["id"] for mail in cli("mail", "list", "--to", "page@", "--json").json["items"]]
+    assert len(whole) == 7
+    paged: list[str] = []
+    cursor = ""
+    while True:
+        page: Any = node.get(f"mails?to=page%40&limit=2&next={cursor}")
+        paged += [mail["id"] for mail in page["items"]]
+        cursor = page["next"]
+        if not cursor:
+            break
+    assert paged == whole
+
+
+def test_queued_mail_is_held_rerouted_released_and_deleted(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "more.toml"
+    file.write_text(
+        '[[server_profiles]]\nname = "dead"\ntype = "smtp"\nservers = ["127.0.0.1:1"]\n'
+        '[[rules]]\nname = "dead"\nmatch = { recipients = ["*@dead.example"] }\nrelay = { profile = "dead" }\n'
+    )
+    assert "no rule" in cli("rule", "explain", "--to", "a@dead.example").out.lower()
+    assert cli("send", "--to", "a@dead.example").code == 4, "no policy yet"
+    assert cli("config", "apply", str(file)).code == 0
+    assert cli("rule", "explain", "--to", "a@dead.example", "--json").json["items"][0]["servers"] == [
+        "smtp://127.0.0.1:1"
+    ]
+
+    def accepted() -> str | None:
+        ran = cli("send", "--to", "a@dead.example", "--json")
+        return str(ran.json["ids"][0]["id"]) if ran.code == 0 else None
+
+    first: str = eventually(accepted, "the new rule is in force without a restart")
+    second = _send(cli, "b@dead.example")
+    for mail_id in (first, second):
+        _attempted(cli, mail_id)
+    row = next(item for item in cli("queue", "list", "--json").json["items"] if item["profile"] == "dead")
+    assert (row["queued"], row["held"]) == (2, 0)
+    assert cli("queue", "hold", first, second, "--json").json["recipients"] == 2
+    _state(cli, first, "held")
+    assert cli("queue", "delete", second).code == 0
+    _state(cli, second, "deleted")
+    assert cli("queue", "reroute", first, "--to-profile", "next").code == 0
+    assert cli("queue", "release", first).code in (0, 1), "a rerouted mail may be due already"
+    mail = _state(cli, first, "relayed")
+    kinds = [entry["kind"] for entry in mail["trail"]]
+    assert {"received", "matched", "deferred", "held", "rerouted"} <= set(kinds)
+    assert cli("queue", "retry", "nosuch").code == 1
+
+
+def test_changes_are_in_the_audit_with_who_made_them(node: Node, cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    file.write_text(json.dumps({"server_profiles": [{"name": "spare", "type": "smtp", "servers": ["127.0.0.1:2"]}]}))
+    assert cli("config", "apply", str(file)).code == 0
+    page: Any = node.get("audit")
+    assert page["items"][0]["by"].startswith("key console.key (")
+    assert "spare" in [profile["name"] for profile in cli("profile", "list", "--json").json["items"]]
+
+
+def test_a_key_made_on_the_data_dir_works_at_once_within_its_role(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = cli("key", "create", "--role", "helpdesk", "--json").json
+    monkeypatch.setenv("POSTHOUSE_API_KEY", key["key"])
+    assert cli("mail", "list").code == 0
+    assert cli("queue", "list").code == 4
+    assert cli("key", "revoke", key["id"]).code == 0
+    assert cli("mail", "list").code == 4
+
+
+def test_doctor_and_health_of_a_running_node(node: Node, cli: CommandLine) -> None:
+    assert cli("health").code == 0
+    found = cli("doctor", "--config", str(node.folder / "posthouse.toml"), "--data-dir", str(node.data_dir), "--json")
+    checks = {check["check"]: check["status"] for check in found.json["checks"]}
+    assert checks["node"] == checks["inventory"] == checks["profile next"] == "ok"
+
+
+def test_the_key_file_is_for_its_owner_only(node: Node) -> None:
+    assert os.stat(node.data_dir / "console.key").st_mode & 0o777 == 0o600
