@@ -177,10 +177,12 @@ def _child(role: str, index: int, owner: str, settings: NodeSettings, sockets: l
 
 
 def write_node_file(data_dir: Path, children: list[node.Child]) -> None:
-    """`node.json`: where this node listens, for the CLI and for tests."""
+    """`node.json`: where this node listens, for the CLI and for tests. Replaced whole: no reader sees half of it."""
     smtp = [_address(s) for s in children[0].sockets]
     facts = {"console": f"http://{_address(children[-1].sockets[0])}", "smtp": smtp, "pid": os.getpid()}
-    (data_dir / "node.json").write_text(json.dumps(facts) + "\n", encoding="ascii")
+    fresh = data_dir / "node.json.new"
+    fresh.write_text(json.dumps(facts) + "\n", encoding="ascii")
+    fresh.replace(data_dir / "node.json")
 
 
 def _address(bound: socket.socket) -> str:
