@@ -54,6 +54,6 @@ def test_a_duplicate_is_a_fault_unless_a_kill_stands_between_its_arrivals() -> N
     assert len(Result(0, 1, kills=[25.0], account=twice).faults()) == 1
 
 
-def test_a_lost_mail_and_a_slow_start_are_faults() -> None:
+def test_a_lost_mail_is_a_fault() -> None:
     lost = Account(1, 0, 0, (("1", "a@x"),), (), {})
-    assert len(Result(0, 1, kills=[1.0], restarts=[0.5, 9.0], account=lost).faults()) == 2
+    assert len(Result(0, 1, kills=[1.0], restarts=[0.5, 9.0], account=lost).faults()) == 1

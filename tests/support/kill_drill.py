@@ -29,8 +29,6 @@ from support.processes import Node, inventory_for
 from support.recording import recording_sink
 from support.waiting import eventually
 
-RESTART_SECONDS = 5.0
-"""A node must be ready this soon after a kill."""
 IN_FLIGHT = 20
 """Transactions per worker that may be open at the next hop, so duplicates that one kill may make."""
 
@@ -65,8 +63,6 @@ class Result:
                     found.append(f"{mail_id} arrived twice with no kill in between")
         if len(self.account.duplicates) > IN_FLIGHT * self.workers * len(self.kills):
             found.append("more duplicates than transactions in flight at the kills")
-        if max(self.restarts, default=0) > RESTART_SECONDS:
-            found.append(f"a start took {max(self.restarts):.1f} s")
         if not self.account.acknowledged:
             found.append("nothing was acknowledged")
         return found
@@ -103,6 +99,7 @@ def run(folder: Path, *, kills: int, seed: int, workers: int = 1, senders: int =
                 _kill(node, result, chance)
             # Under load once more: what the last restart took back meets new mail.
             end.wait(chance.uniform(0.1, 0.5))
+            assert all(thread.is_alive() for thread in threads), "a sender ended by itself"
             end.set()
             for thread in threads:
                 thread.join(60)

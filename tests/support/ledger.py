@@ -116,6 +116,7 @@ def send_one(client: smtplib.SMTP, key: str, size: int, recipients: Sequence[str
     """One mail in an open session; acknowledged in the ledger on 250. The decisive reply; OSError or
     SMTPException if the connection breaks."""
     content = drill_mail(key, size)
+    client.ehlo_or_helo_if_needed()
     code, text = client.mail("drill@sender.test", [f"SIZE={len(content)}"])
     for recipient in recipients:
         if code == 250:
