@@ -203,10 +203,8 @@ class SmtpConnection(asyncio.Protocol):
         self._rearm()
 
     def _give_up(self, why: str) -> None:
-        """For a reason of ours the final dot must not be sent: only a cut connection says so."""
+        """For a reason of ours the final dot must not be sent: the connection is unfit and will be closed."""
         self._session.abandon(why)
-        if self._transport is not None:
-            self._transport.abort()
         self._step()
 
     def _write(self, octets: bytes | memoryview) -> None:

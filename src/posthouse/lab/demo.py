@@ -6,6 +6,7 @@ relays mail to `*@demo.example` to the demo's own sinks.
 
 import asyncio
 import contextlib
+import email.policy
 import json
 import os
 import shutil
@@ -72,7 +73,7 @@ class _Demo:
         )
         process = await self._start_node()
         try:
-            say("[bold]posthouse demo[/bold]: everything is on loopback; mail to *@demo.example goes to three next hops.")
+            say("[bold]posthouse demo[/bold]: all on loopback; mail to *@demo.example goes to three next hops.")
             say(f"SMTP {self._smtp()}   REST {self._node['console']}/api/v1   data {self._folder}")
             say("\n1. A mail goes through: the profile's preference is failover, so the first server takes it.")
             await self._show(await self._send("It works", "hello@demo.example"))
@@ -96,7 +97,7 @@ class _Demo:
 
     async def _start_node(self) -> asyncio.subprocess.Process:
         folder = self._folder
-        with open(folder / "posthouse.log", "wb") as log:
+        with (folder / "posthouse.log").open("wb") as log:  # noqa: ASYNC230 (a local file, once)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "posthouse", "serve"),
                 *("--config", str(folder / "posthouse.toml"), "--inventory", str(folder / "inventory.toml")),
@@ -128,17 +129,22 @@ class _Demo:
             with smtplib.SMTP(host, int(port), timeout=10) as client:
                 client.ehlo("demo.example")
                 client.mail("newcomer@example.org")
-                client.rcpt(to)
-                _, reply = client.data(message.as_bytes())
+                refused(client.docmd("RCPT", f"TO:<{to}>"))
+                _, reply = client.data(message.as_bytes(policy=email.policy.SMTP))
                 return reply.decode().split()[-1]
+
+        def refused(answer: tuple[int, bytes]) -> None:
+            if answer[0] >= 400:
+                raise smtplib.SMTPResponseException(*answer)
 
         return await asyncio.to_thread(send)
 
     async def _refused(self, to: str) -> str:
         try:
             await self._send("Refused", to)
-        except smtplib.SMTPException as error:
-            return str(error)
+        except smtplib.SMTPResponseException as error:
+            text = error.smtp_error
+            return f"{error.smtp_code} {text.decode() if isinstance(text, bytes) else text}"
         return "it was taken?"
 
     async def _show(self, mail_id: str) -> None:

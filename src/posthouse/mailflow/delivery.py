@@ -30,6 +30,7 @@ log = logger("delivery")
 
 # The longest a deferred mail oversleeps; the schedule's steps are minutes.
 TICK_SECONDS = 1.0
+TAKE_BACK_TICKS = 10
 # A refill is one read of the database; a larger one would hold the writer up.
 REFILL_MAILS = 500
 
@@ -91,10 +92,24 @@ class Delivery:
     # --- the loop ----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Looks for due mail until cancelled."""
+        """Looks for due mail until cancelled; now and then for mail of dead workers and for old failed emails."""
+        turn = 0
         while True:
             await self.look()
             await asyncio.sleep(TICK_SECONDS)
+            turn += 1
+            if turn % TAKE_BACK_TICKS == 0:
+                await self._keep_house()
+
+    async def _keep_house(self) -> None:
+        now = self._tools.clock.now()
+        try:
+            taken = await self._tools.spool.take_back(now)
+            if taken:
+                log.info("took over mail of a dead worker", mails=taken)
+            await self._tools.spool.purge(now, self.settings.limits.failed_days * 86400.0)
+        except Exception as error:
+            log.error("queue not kept", error=repr(error))
 
     async def look(self) -> None:
         """Takes what is due now of every next hop that has room."""

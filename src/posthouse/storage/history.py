@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
@@ -25,18 +26,20 @@ class History:
     def __init__(self, data_dir: str, database: str) -> None:
         self._data_dir = Path(data_dir)
         self._sqlite = is_sqlite(database)
+        self._opening = Lock()
         self._databases: dict[int, Database] = {} if self._sqlite else {0: open_postgresql(database)}
 
     @contextmanager
     def _connections(self) -> Iterator[list[Connection]]:
         if self._sqlite:
-            for number in shards.numbers(self._data_dir):
-                if number not in self._databases:
-                    path = shards.database_path(self._data_dir, number)
-                    self._databases[number] = open_sqlite(path, read_only=True)
-        opened = []
+            with self._opening:
+                for number in shards.numbers(self._data_dir):
+                    if number not in self._databases:
+                        path = shards.database_path(self._data_dir, number)
+                        self._databases[number] = open_sqlite(path, read_only=True)
+        opened: list[Connection] = []
         try:
-            for database in self._databases.values():
+            for database in list(self._databases.values()):
                 opened.append(database.engine.connect())
             yield opened
         finally:
