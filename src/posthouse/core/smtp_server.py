@@ -1,35 +1,24 @@
-"""The SMTP server's side of a session, sans I/O: octets in, events and replies out.
+"""A receiver-SMTP session without I/O: octets in, events and replies out.
 
-States, and what each command does (RFC 5321 section 4.1.4; `-` = 503 out of sequence):
+The shell feeds `receive`, takes `next_event` until None, answers those events that ask for it, and writes
+`data_to_send` (replies of one batch in one write). While an event is unanswered nothing further is read.
 
-| state | EHLO, HELO | MAIL | RCPT | DATA | BDAT | RSET | leaves by |
-|---|---|---|---|---|---|---|---|
-| UNGREETED: before our 220 | input is early talk: 554, CLOSED | | | | | | `greet()` |
-| IDLE: no name given, or no transaction | IDLE, named | named: MAIL | - | - | - | IDLE | |
-| MAIL: reverse-path taken | IDLE, named | - | RCPT | 554 | 503, octets discarded | IDLE | |
-| RCPT: a forward-path taken | IDLE, named | - | RCPT | DATA | BDAT | IDLE | |
-| BDAT: between two BDAT commands | IDLE, named | - | - | - | BDAT | IDLE | |
-| DATA, BDAT content: octets are content | | | | | | | end of content: IDLE |
-| DISCARD: octets of a refused BDAT | | | | | | | its last octet |
-| TLS: 220 to STARTTLS given | input: CLOSED, no reply | | | | | | the shell begins a new session |
-| CLOSED: input is ignored | | | | | | | |
+    state        commands that are legal besides those legal always
+    new          EHLO HELO (STARTTLS after EHLO)
+    greeted      MAIL STARTTLS XCLIENT
+    mail         RCPT
+    recipients   RCPT DATA BDAT            (at least one accepted)
+    content      octets of DATA or BDAT; a BDAT that is not the last returns to `chunks`
+    chunks       BDAT                      (DATA: 503)
+    always       EHLO HELO RSET NOOP VRFY HELP QUIT; AUTH and unknown ones: 502, 500
 
-NOOP, VRFY, HELP and QUIT are answered in every command state. `next_event` hands out what needs a decision and
-then takes no further command until `reply` answers it: `reply(None)` means yes. Events that need no answer are
-ContentOctets, ContentAborted and Closed. Input that comes meanwhile is kept; `backlog` says how much, so that the
-shell can stop reading. Replies gather until `data_to_send` is called.
-
-Lines end in CRLF: a bare LF ends the session (500), since an LF-only client would wait for ever and whatever
-follows it might be smuggled; a bare CR is a syntax error. What is plainly not SMTP is dropped at first sight.
-
-Standards: RFC 5321; 1870; 2034; 2920; 3030; 3207; 3461; 6152; 6531. Never offered: BINARYMIME, AUTH.
+Where TLS is required and not there: 530 5.7.0 for all but EHLO HELO NOOP QUIT STARTTLS.
+Standards: RFC 5321 sections 4.1.1, 4.1.4, 4.3.2; RFC 1869, 2034, 2920, 3030, 3207, 3461, 6152, 6531.
 """
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from typing import assert_never
 
 from posthouse.core.envelope import (
     Envelope,
@@ -40,7 +29,6 @@ from posthouse.core.envelope import (
     parse_mail,
     parse_rcpt,
     parse_xclient,
-    too_big,
 )
 from posthouse.core.limits import Limits
 from posthouse.core.smtp_data import BdatReader, DataReader, Newlines
@@ -49,56 +37,46 @@ from posthouse.core.smtp_reply import Reply, reply
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """What this session offers."""
+    """What this session offers, by its listener and client."""
 
+    max_size: int
+    newlines: Newlines
     starttls: bool = False
-    """STARTTLS is to be had; never when `tls_active`."""
-    tls_active: bool = False
     tls_required: bool = False
-    """Nothing but EHLO, HELO, NOOP, QUIT and STARTTLS before TLS."""
+    tls_active: bool = False
     xclient: bool = False
-    """The peer may name the real client."""
-    max_size: int = 50 * 1024 * 1024
-    """Octets of a content, as RFC 1870 counts."""
-    newlines: Newlines = Newlines.REFUSE
 
 
 @dataclass(frozen=True, slots=True)
 class MailOffered:
-    """MAIL, grammatical. Answer: None or a refusal."""
+    """MAIL; to be answered with a refusal or None."""
 
-    reverse_path: str
-    declared_size: int
+    arguments: MailArguments
 
 
 @dataclass(frozen=True, slots=True)
 class RecipientOffered:
-    """RCPT, grammatical. Answer: None or a refusal."""
+    """RCPT; to be answered with a refusal or None."""
 
+    recipient: Recipient
     reverse_path: str
-    address: str
 
 
 @dataclass(frozen=True, slots=True)
 class ContentStarted:
-    """DATA or the first BDAT: a place for content is wanted. Answer: None or a refusal."""
+    """Content follows; answered by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContentOctets:
-    """A piece of content in wire form."""
+    """Content in wire form."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class ContentAborted:
-    """What was handed out of this content is void."""
-
-
-@dataclass(frozen=True, slots=True)
 class ContentEnded:
-    """The content is whole. Answer: the reply to the final dot."""
+    """The whole content is there; to be answered with the reply to the final dot."""
 
     envelope: Envelope
     size: int
@@ -107,20 +85,25 @@ class ContentEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class StartTls:
-    """STARTTLS. Answer: None; then write `data_to_send`, do the handshake, begin a new session."""
+class ContentRefused:
+    """The content was thrown away (already answered), or will never come."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTlsAsked:
+    """The 220 is in `data_to_send`; the handshake comes next, then a new session."""
 
 
 @dataclass(frozen=True, slots=True)
 class XclientGiven:
-    """The peer names the real client. Answer: None or a refusal."""
+    """XCLIENT; already answered with a greeting. The session begins anew for the client it names."""
 
     attributes: XclientAttributes
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
-    """The session is over: write `data_to_send` and close the connection."""
+class Ended:
+    """The connection is to be closed once `data_to_send` is written."""
 
 
 Event = (
@@ -128,398 +111,321 @@ Event = (
     | RecipientOffered
     | ContentStarted
     | ContentOctets
-    | ContentAborted
     | ContentEnded
-    | StartTls
+    | ContentRefused
+    | StartTlsAsked
     | XclientGiven
-    | Closed
+    | Ended
 )
 
 
-class State(Enum):
-    """See the table above."""
-
-    UNGREETED = "ungreeted"
-    IDLE = "idle"
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    BDAT = "BDAT"
-    DATA_CONTENT = "content of DATA"
-    BDAT_CONTENT = "content of BDAT"
-    DISCARD = "discard"
-    TLS = "TLS"
-    CLOSED = "closed"
+class _State(Enum):
+    NEW = 0
+    GREETED = 1
+    MAIL = 2
+    CHUNKS = 3
+    DATA = 4
+    BDAT = 5
+    ENDING = 6
+    SKIP_BDAT = 7
+    ENDED = 8
 
 
-_OK = b"250 2.0.0 Ok\r\n"
+_CONTENT_STARTED = ContentStarted()
+_CONTENT_REFUSED = ContentRefused()
+_ENDED = Ended()
 _MAIL_OK = b"250 2.1.0 Sender ok\r\n"
 _RCPT_OK = b"250 2.1.5 Recipient ok\r\n"
 _GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>\r\n"
-_TLS_READY = b"220 2.0.0 Ready to start TLS\r\n"
-
-EARLY_TALK = reply(554, "5.5.1", "Talking before the greeting")
-SHUTTING_DOWN = reply(421, "4.3.2", "Service is closing, try again")
-TIMED_OUT = reply(421, "4.4.2", "Timeout, closing connection")
+_OK = reply(250, "2.0.0", "Ok")
+_BYE = reply(221, "2.0.0", "Bye")
+_BAD_LINE = reply(500, "5.5.2", "Bare CR, LF or NUL in a command line")
+_LONG_LINE = reply(500, "5.5.2", "Command line too long")
+_UNKNOWN = reply(500, "5.5.1", "Command not recognised")
+_NOT_BUILT_AUTH = reply(502, "5.5.1", "AUTH is not offered; trust is by client network")
+_NO_ARGUMENT = reply(501, "5.5.4", "No argument is allowed here")
+_BAD_HELO = reply(501, "5.5.4", "Syntax: EHLO or HELO, then a name of 1 to 255 printable characters")
+_HELO_FIRST = reply(503, "5.5.1", "EHLO or HELO first")
+_MAIL_FIRST = reply(503, "5.5.1", "MAIL first")
+_NESTED = reply(503, "5.5.1", "A mail transaction is open already")
+_NO_RECIPIENT = reply(554, "5.5.1", "No valid recipients")
+_MIXED = reply(503, "5.5.1", "DATA and BDAT in one transaction")
+_TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients, send the others in a further transaction")
+_TLS_FIRST = reply(530, "5.7.0", "Must issue a STARTTLS command first")
+_TLS_ALREADY = reply(503, "5.5.1", "TLS is active already")
+_TLS_NOT_OFFERED = reply(502, "5.5.1", "STARTTLS is not offered")
+_TLS_GO = reply(220, "2.0.0", "Ready to start TLS")
+_INJECTED = reply(554, "5.5.1", "Octets after STARTTLS")
+_NOT_SMTP = reply(554, "5.5.2", "This is SMTP")
+_VRFY = reply(252, "2.5.0", "Cannot verify, but will take mail and try to deliver it")
+_HELP = reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT; RFC 5321")
 _TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors")
 _TOO_MANY_IDLE = reply(421, "4.7.0", "Too many commands without a mail")
-_NOT_SMTP = reply(554, "5.5.0", "This is an SMTP server")
-_BARE_LF = reply(500, "5.5.2", "Lines end in CRLF, closing connection")
-_BARE_CR = reply(500, "5.5.2", "Bare CR in command")
-_LINE_TOO_LONG = reply(500, "5.5.6", "Line too long")
-_UNKNOWN = reply(500, "5.5.1", "Command not recognised")
-_NOT_IMPLEMENTED = reply(502, "5.5.1", "Command not implemented")
-_NO_ARGUMENT = reply(501, "5.5.4", "No argument allowed")
-_HELO_SYNTAX = reply(501, "5.5.4", "Syntax: EHLO domain or address literal")
-_HELO_FIRST = reply(503, "5.5.1", "Send EHLO first")
-_NESTED_MAIL = reply(503, "5.5.1", "A mail transaction is open already")
-_MAIL_FIRST = reply(503, "5.5.1", "Send MAIL first")
-_NO_RECIPIENTS = reply(554, "5.5.1", "No valid recipients")
-_BDAT_OPEN = reply(503, "5.5.1", "Content has begun with BDAT")
-_BDAT_SYNTAX = reply(501, "5.5.4", "Syntax: BDAT octets [LAST]")
-_TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients")
-_TLS_FIRST = reply(530, "5.7.0", "Must issue a STARTTLS command first")
-_TLS_ACTIVE = reply(503, "5.5.1", "TLS is active already")
-_XCLIENT_REFUSED = reply(550, "5.7.0", "XCLIENT is not for you")
-_CANNOT_VERIFY = reply(252, "2.5.0", "Cannot verify, but will take the mail if it may pass")
-_HELP = reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT (RFC 5321)")
-_UNSUPPORTED = frozenset({b"AUTH", b"EXPN", b"TURN", b"ETRN", b"ATRN", b"SEND", b"SOML", b"SAML"})
-_WITHOUT_TLS = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"STARTTLS"})
-_FOREIGN = re.compile(rb"(?:CONNECT|GET|POST|PUT|HEAD|OPTIONS|DELETE|TRACE|PATCH|PRI) |\x16\x03|[A-Za-z][A-Za-z0-9-]*:")
-"""HTTP requests, a TLS hello, header fields: a browser or a mail body whose DATA was refused."""
-_BDAT_SIZE = re.compile(rb"([0-9]{1,18})( LAST)?", re.IGNORECASE)
+_BAD_BDAT = reply(501, "5.5.4", "Syntax: BDAT octets [LAST]")
+_XCLIENT_REFUSED = reply(550, "5.7.0", "XCLIENT is not allowed from here")
+_FOREIGN = frozenset({b"CONNECT", b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PRI"})
+_BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"STARTTLS"})
+_IDLE = frozenset({b"EHLO", b"HELO", b"NOOP", b"RSET", b"VRFY", b"HELP"})
+_MAX_BDAT = 1 << 40
 
 
 class ServerSession:
-    """One session from greeting to end, or from the end of the TLS handshake on. Mutable, for speed."""
+    """One session, from greeting to QUIT. Mutable, for speed."""
 
-    __slots__ = (
-        "_draining",
-        "_errors",
-        "_esmtp",
-        "_hostname",
-        "_idle_commands",
-        "_input",
-        "_limits",
-        "_mail",
-        "_offers",
-        "_out",
-        "_overlong",
-        "_pending",
-        "_position",
-        "_reader",
-        "_recipients",
-        "_refusal",
-        "_sink_open",
-        "_told_closed",
-        "helo",
-        "state",
-    )
-
-    def __init__(self, hostname: str, limits: Limits, offers: Offers, *, greeted: bool = False) -> None:
+    def __init__(self, hostname: str, limits: Limits, offers: Offers) -> None:
+        self.helo = ""
+        self.esmtp = False
         self._hostname = hostname
         self._limits = limits
         self._offers = offers
-        self.state = State.IDLE if greeted else State.UNGREETED
-        self.helo = ""
-        self._esmtp = False
-        self._input = b""
-        self._position = 0
+        self._state = _State.NEW
+        self._buffer = b""
+        self._at = 0
+        self._skipping_line = False
+        self._told = False
         self._out: list[bytes] = []
-        self._pending: Event | Recipient | MailArguments | None = None
-        """What waits for `reply`: the parsed arguments for MAIL and RCPT, else the event."""
+        self._asked: MailOffered | RecipientOffered | ContentEnded | None = None
         self._mail: MailArguments | None = None
         self._recipients: list[Recipient] = []
         self._reader: DataReader | BdatReader | None = None
-        self._sink_open = False
-        """Content octets may have been handed out that are neither ended nor aborted."""
-        self._refusal: Reply | None = None
-        """Of a BDAT whose octets are discarded."""
+        self._started = False
+        self._discard = 0
+        self._discard_reply: Reply = _OK
         self._errors = 0
-        self._idle_commands = 0
-        self._overlong = 0
-        """Octets of an overlong line thrown away so far."""
-        self._draining = False
-        self._told_closed = False
+        self._idle = 0
 
-    # --- what the shell sees -----------------------------------------------------------------------------
-
-    @property
-    def protocol(self) -> str:
-        """RFC 3848 and RFC 6531 keyword for Received."""
-        if not self._esmtp:
-            return "SMTP"
-        secure = "S" if self._offers.tls_active else ""
-        return f"UTF8SMTP{secure}" if self._mail is not None and self._mail.smtputf8 else f"ESMTP{secure}"
-
-    @property
-    def backlog(self) -> int:
-        """Octets of input not looked at yet."""
-        return len(self._input) - self._position
-
-    @property
-    def in_content(self) -> bool:
-        """Octets are content now: the deadlines of content hold."""
-        return self.state is State.DATA_CONTENT or self.state is State.BDAT_CONTENT or self.state is State.DISCARD
-
-    @property
-    def answering(self) -> bool:
-        """We owe the client a reply, so it is not the client who lets us wait."""
-        return self._pending is not None
-
-    @property
-    def mail_arguments(self) -> MailArguments | None:
-        """Of the open transaction, or of the MAIL or content being decided on."""
-        return self._mail
+    # --- what the shell calls ---------------------------------------------------------------------------
 
     def greet(self) -> None:
-        """Our 220, unless the client talked first."""
-        if self.state is State.UNGREETED:
-            if self._input:
-                self.close(EARLY_TALK)
-            else:
-                self.state = State.IDLE
-                self._out.append(f"220 {self._hostname} ESMTP\r\n".encode())
+        """The 220."""
+        self._say(Reply(220, (f"{self._hostname} ESMTP posthouse",)))
 
     def receive(self, data: bytes) -> None:
         """Octets from the client."""
-        if self.state is State.CLOSED:
-            return
-        if self._position < len(self._input):
-            self._input = self._input[self._position :] + data
+        if self._at >= len(self._buffer):
+            self._buffer = data
         else:
-            self._input = data
-        self._position = 0
+            self._buffer = self._buffer[self._at :] + data
+        self._at = 0
+
+    @property
+    def buffered(self) -> int:
+        """Octets received and not yet looked at."""
+        return len(self._buffer) - self._at
+
+    @property
+    def in_content(self) -> bool:
+        """The client is to send octets of content."""
+        return self._state in (_State.DATA, _State.BDAT, _State.SKIP_BDAT)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Between MAIL and the reply to the content."""
+        return self._mail is not None
 
     def data_to_send(self) -> bytes:
-        """The replies gathered since the last call."""
+        """All replies since the last call."""
         out = self._out
-        if not out:
-            return b""
         octets = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return octets
 
     def next_event(self) -> Event | None:
-        """The next event; None when more input, or an answer, is needed."""
-        while self._pending is None:
-            match self.state:
-                case State.IDLE | State.MAIL | State.RCPT | State.BDAT:
-                    line = self._next_line()
-                    if line is None:
-                        return self._closed_event() if self.state is State.CLOSED else None
-                    event = self._command(line)
-                case State.DATA_CONTENT | State.BDAT_CONTENT:
-                    if self._position >= len(self._input) and not self._bdat_complete():
+        """The next event; None while an event is unanswered or more octets are needed."""
+        while self._asked is None:
+            event: Event | None = None
+            match self._state:
+                case _State.ENDED:
+                    if self._told:
+                        return None
+                    self._told = True
+                    return _ENDED
+                case _State.DATA | _State.BDAT:
+                    if not self._content_can_go_on():
                         return None
                     event = self._content()
-                case State.DISCARD:
-                    if self._position >= len(self._input) and not self._bdat_complete():
+                case _State.ENDING:
+                    return self._content_ended()
+                case _State.SKIP_BDAT:
+                    if not self._skip():
                         return None
-                    event = self._discard()
-                case State.TLS:
-                    if self._position >= len(self._input):
+                case _State.NEW | _State.GREETED | _State.MAIL | _State.CHUNKS:
+                    line = self._line()
+                    if line is not None:
+                        event = self._command(line)
+                    elif not self._over():
                         return None
-                    self.state = State.CLOSED  # octets in clear after STARTTLS: injected (CVE-2011-0411)
-                    event = None
-                case State.CLOSED:
-                    return self._closed_event()
-                case State.UNGREETED:
-                    return None
+                case _:
+                    assert_never(self._state)
             if event is not None:
                 return event
         return None
 
-    def reply(self, answer: Reply | None) -> None:
-        """Answers the event handed out last that needs an answer."""
-        pending, self._pending = self._pending, None
-        match pending:
-            case MailArguments():
+    def _over(self) -> bool:
+        return self._state is _State.ENDED
+
+    def answer(self, answer: Reply | None) -> None:
+        """Answers the pending event; None accepts MAIL or RCPT."""
+        asked, self._asked = self._asked, None
+        match asked:
+            case MailOffered(arguments):
                 if answer is None:
-                    self._mail = pending
+                    self._mail = arguments
                     self._recipients = []
-                    self.state = State.MAIL
+                    self._state = _State.MAIL
                     self._out.append(_MAIL_OK)
                 else:
-                    self._mail = None
                     self._say(answer)
-            case Recipient():
+            case RecipientOffered(recipient):
                 if answer is None:
-                    self._recipients.append(pending)
-                    self.state = State.RCPT
+                    self._recipients.append(recipient)
                     self._out.append(_RCPT_OK)
                 else:
                     self._say(answer)
-            case ContentStarted():
-                self._answer_started(answer)
             case ContentEnded():
-                if answer is None:
-                    raise ValueError("the final dot needs a reply")
+                assert answer is not None
+                self._reset()
                 if answer.code < 400:
-                    self._idle_commands = 0
-                self._end_transaction()
+                    self._idle = 0
                 self._say(answer)
-            case StartTls():
-                self._out.append(_TLS_READY)
-                self.state = State.TLS
-            case XclientGiven(attributes):
-                self._answer_xclient(attributes, answer)
-            case _:
+            case None:
                 raise ValueError("no event waits for an answer")
-        if self._draining:
-            self.drain()
 
-    def refuse_content(self, fault: Reply) -> None:
-        """The content cannot be kept (disk full): read it to its end and answer `fault`. No abort event follows."""
+    def refuse_content(self, why: Reply) -> None:
+        """The sink failed: the rest of the content is thrown away and answered with `why`."""
         if self._reader is not None:
-            self._reader.refuse(fault)
-            self._sink_open = False
+            self._reader.refuse(why)
 
-    def drain(self) -> None:
-        """Ends the session with 421 4.3.2: now if no transaction is open, else when it is over."""
-        self._draining = True
-        if self.state in (State.IDLE, State.UNGREETED) and self._pending is None:
-            self.close(SHUTTING_DOWN)
+    def end(self, why: Reply) -> None:
+        """Says a last word, such as 421, and ends."""
+        self._say(why)
+        self._state = _State.ENDED
 
-    def close(self, farewell: Reply) -> None:
-        """Ends the session with this reply; what waits for an answer is void."""
-        if self.state is not State.CLOSED:
-            self._pending = None
-            self._out.append(farewell.encode())
-            self.state = State.CLOSED
+    # --- command lines ----------------------------------------------------------------------------------
 
-    # --- lines and replies -------------------------------------------------------------------------------
-
-    def _next_line(self) -> bytes | None:
-        """The next command line without CRLF; None if there is no whole one, or the session ended over it."""
-        data, start = self._input, self._position
-        end = data.find(b"\n", start)
-        limit = self._limits.command_octets
+    def _line(self) -> bytes | None:
+        """The next command line without CRLF; None if it is not there yet."""
+        buffer, at = self._buffer, self._at
+        if at >= len(buffer):
+            return None
+        if self._state is _State.NEW and not self.helo and buffer.startswith(b"\x16\x03", at):
+            self._state = _State.ENDED  # a TLS hello on a clear-text port
+            return None
+        end = buffer.find(b"\r\n", at)
         if end < 0:
-            rest = len(data) - start
-            if self._overlong or rest > limit:
-                self._overlong += rest
-                self._input, self._position = data[-1:], 0
-                self._overlong -= 1
-                if self._overlong > self._limits.pending_input_octets:
-                    self.close(_LINE_TOO_LONG)
-            elif _FOREIGN.match(data, start):
-                self.close(_NOT_SMTP)
+            if len(buffer) - at > self._limits.command_octets:
+                if not self._skipping_line:
+                    self._skipping_line = True
+                    self._say(_LONG_LINE)
+                # A CR at the very end may be the first half of the line end.
+                self._at = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
             return None
-        self._position = end + 1
-        overlong = self._overlong + end + 1 - start
-        self._overlong = 0
-        if end == start or data[end - 1] != 0x0D:
-            self.close(_BARE_LF)
-            return None
-        if overlong > limit:
-            self._say(_LINE_TOO_LONG)
-            return None if self.state is State.CLOSED else self._next_line()
-        line = data[start : end - 1]
-        if b"\r" in line:
-            self._say(_BARE_CR)
-            return None if self.state is State.CLOSED else self._next_line()
-        return line
-
-    def _say(self, answer: Reply) -> None:
-        """Gathers a reply; the last of too many errors ends the session."""
-        self._out.append(answer.encode())
-        if answer.code == 421:
-            self.state = State.CLOSED
-        elif answer.code >= 500:
-            self._errors += 1
-            if self._errors >= self._limits.errors:
-                self.close(_TOO_MANY_ERRORS)
-
-    def _idle(self, octets: bytes) -> None:
-        """Answers a command that brings no mail nearer."""
-        self._out.append(octets)
-        self._idle_commands += 1
-        if self._idle_commands > self._limits.idle_commands:
-            self.close(_TOO_MANY_IDLE)
-
-    def _closed_event(self) -> Event | None:
-        if self._sink_open:
-            self._sink_open = False
-            return ContentAborted()
-        if self._told_closed:
-            return None
-        self._told_closed = True
-        return Closed()
-
-    def _reset(self) -> Event | None:
-        """Forgets the transaction."""
-        self._end_transaction()
-        return self._abort_sink()
-
-    def _abort_sink(self) -> Event | None:
-        if not self._sink_open:
-            return None
-        self._sink_open = False
-        return ContentAborted()
-
-    def _end_transaction(self) -> None:
-        self._mail = None
-        self._recipients = []
-        self._reader = None
-        self.state = State.IDLE
-
-    # --- commands ----------------------------------------------------------------------------------------
+        self._at = end + 2
+        if self._skipping_line:
+            self._skipping_line = False
+            return self._line()
+        if end + 2 - at > self._limits.command_octets:
+            self._say(_LONG_LINE)
+            return None if self._state is _State.ENDED else self._line()
+        return buffer[at:end]
 
     def _command(self, line: bytes) -> Event | None:
+        if b"\n" in line or b"\r" in line or b"\0" in line:
+            self._say(_BAD_LINE)
+            return None
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
-        handler = _HANDLERS.get(verb)
-        if handler is None:
-            if _FOREIGN.match(line):
-                self.close(_NOT_SMTP)
-            else:
-                self._say(_NOT_IMPLEMENTED if verb in _UNSUPPORTED else _UNKNOWN)
-            return None
-        if self._offers.tls_required and not self._offers.tls_active and verb not in _WITHOUT_TLS:
-            if verb == b"BDAT":
-                return self._refuse_bdat(argument, _TLS_FIRST)
+        if self._offers.tls_required and not self._offers.tls_active and verb not in _BEFORE_TLS:
             self._say(_TLS_FIRST)
             return None
-        event = handler(self, argument)
-        if self._draining and self._pending is None:
-            self.drain()
-        return event
+        if verb in _IDLE:
+            self._idle += 1
+            if self._idle > self._limits.idle_commands:
+                self.end(_TOO_MANY_IDLE)
+                return None
+        match verb:
+            case b"RCPT":
+                return self._rcpt(argument)
+            case b"MAIL":
+                return self._mail_from(argument)
+            case b"DATA":
+                return self._data(argument)
+            case b"BDAT":
+                return self._bdat(argument)
+            case b"EHLO" | b"HELO":
+                return self._hello(argument, verb == b"EHLO")
+            case b"RSET":
+                return self._rset(argument)
+            case b"QUIT":
+                self._say(_BYE if not argument.strip() else _NO_ARGUMENT)
+                if not argument.strip():
+                    self._state = _State.ENDED
+            case b"NOOP":
+                self._say(_OK)
+            case b"VRFY":
+                self._say(_VRFY)
+            case b"HELP":
+                self._say(_HELP)
+            case b"STARTTLS":
+                return self._starttls(argument)
+            case b"XCLIENT":
+                return self._xclient(argument)
+            case b"AUTH":
+                self._say(_NOT_BUILT_AUTH)
+            case _:
+                if verb in _FOREIGN or verb.endswith(b":"):
+                    self.end(_NOT_SMTP)
+                else:
+                    self._say(_UNKNOWN)
+        return None
 
-    def _ehlo(self, argument: bytes) -> Event | None:
-        return self._hello(argument, esmtp=True)
-
-    def _helo(self, argument: bytes) -> Event | None:
-        return self._hello(argument, esmtp=False)
-
-    def _hello(self, argument: bytes, *, esmtp: bool) -> Event | None:
-        name = argument.decode("latin-1").strip(" ")
+    def _hello(self, argument: bytes, esmtp: bool) -> Event | None:
+        name = argument.strip().decode("latin-1")
         if not is_helo(name):
-            self._say(_HELO_SYNTAX)
+            self._say(_BAD_HELO)
             return None
-        event = self._reset()
-        self.helo = name
-        self._esmtp = esmtp
-        self._idle(_capabilities(self._hostname, self._offers) if esmtp else f"250 {self._hostname}\r\n".encode())
-        return event
+        refused = self._reader is not None
+        self._reset()
+        self.helo, self.esmtp = name, esmtp
+        self._state = _State.GREETED
+        lines = [f"{self._hostname} greets {name}"]
+        if esmtp:
+            lines += ["PIPELINING", f"SIZE {self._offers.max_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
+            lines += ["SMTPUTF8", "CHUNKING"]
+            if self._offers.starttls and not self._offers.tls_active:
+                lines.append("STARTTLS")
+            if self._offers.xclient:
+                lines.append("XCLIENT ADDR PORT PROTO HELO")
+        self._say(Reply(250, tuple(lines)))
+        return _CONTENT_REFUSED if refused else None
+
+    def _rset(self, argument: bytes) -> Event | None:
+        if argument.strip():
+            self._say(_NO_ARGUMENT)
+            return None
+        refused = self._reader is not None
+        self._reset()
+        self._say(_OK)
+        return _CONTENT_REFUSED if refused else None
 
     def _mail_from(self, argument: bytes) -> Event | None:
-        if self.state is not State.IDLE:
-            self._say(_NESTED_MAIL)
-            return None
         if not self.helo:
             self._say(_HELO_FIRST)
+            return None
+        if self._mail is not None:
+            self._say(_NESTED)
             return None
         parsed = parse_mail(argument, self._offers.max_size)
         if isinstance(parsed, Reply):
             self._say(parsed)
             return None
-        self._pending = self._mail = parsed
-        return MailOffered(parsed.reverse_path, parsed.size)
+        self._asked = MailOffered(parsed)
+        return self._asked
 
-    def _rcpt_to(self, argument: bytes) -> Event | None:
+    def _rcpt(self, argument: bytes) -> Event | None:
         mail = self._mail
-        if mail is None or self.state is State.BDAT:
-            self._say(_MAIL_FIRST if mail is None else _BDAT_OPEN)
+        if mail is None or self._state is not _State.MAIL:
+            self._say(_MAIL_FIRST)
             return None
         if len(self._recipients) >= self._limits.recipients:
             self._say(_TOO_MANY_RECIPIENTS)
@@ -528,177 +434,153 @@ class ServerSession:
         if isinstance(parsed, Reply):
             self._say(parsed)
             return None
-        self._pending = parsed
-        return RecipientOffered(mail.reverse_path, parsed.address)
-
-    def _data(self, argument: bytes) -> Event | None:
-        match self.state:
-            case State.RCPT if not argument:
-                self._reader = DataReader(self._offers.max_size, self._limits.header_octets, self._offers.newlines)
-                started = ContentStarted()
-                self._pending = started
-                return started
-            case State.RCPT:
-                self._say(_NO_ARGUMENT)
-            case State.MAIL:
-                self._say(_NO_RECIPIENTS)
-            case State.BDAT:
-                self._say(_BDAT_OPEN)
-            case _:
-                self._say(_MAIL_FIRST)
-        return None
-
-    def _bdat(self, argument: bytes) -> Event | None:
-        if self.state is State.IDLE:
-            return self._refuse_bdat(argument, _MAIL_FIRST)
-        if self.state is State.MAIL:
-            return self._refuse_bdat(argument, _NO_RECIPIENTS)
-        size = _BDAT_SIZE.fullmatch(argument)
-        if size is None:
-            self._say(_BDAT_SYNTAX)
-            return None
-        reader = self._reader
-        if isinstance(reader, BdatReader):
-            reader.begin(int(size.group(1)), size.group(2) is not None)
-            self.state = State.BDAT_CONTENT
-            return None
-        reader = BdatReader(self._offers.max_size, self._limits.header_octets, self._offers.newlines)
-        reader.begin(int(size.group(1)), size.group(2) is not None)
-        self._reader = reader
-        started = ContentStarted()
-        self._pending = started
-        return started
-
-    def _refuse_bdat(self, argument: bytes, refusal: Reply) -> Event | None:
-        """A BDAT out of place: its octets are read and thrown away before the answer (RFC 3030 section 2)."""
-        size = _BDAT_SIZE.fullmatch(argument)
-        if size is None:
-            self._say(_BDAT_SYNTAX)
-            return None
-        reader = BdatReader(0, 0, Newlines.REFUSE)
-        reader.refuse(refusal)
-        reader.begin(int(size.group(1)), False)
-        self._reader = reader
-        self._refusal = refusal
-        self.state = State.DISCARD
-        return None
-
-    def _rset(self, argument: bytes) -> Event | None:
-        if argument:
-            self._say(_NO_ARGUMENT)
-            return None
-        event = self._reset()
-        self._idle(_OK)
-        return event
-
-    def _noop(self, argument: bytes) -> Event | None:
-        self._idle(_OK)
-        return None
-
-    def _vrfy(self, argument: bytes) -> Event | None:
-        self._idle(_CANNOT_VERIFY.encode())
-        return None
-
-    def _help(self, argument: bytes) -> Event | None:
-        self._idle(_HELP.encode())
-        return None
-
-    def _quit(self, argument: bytes) -> Event | None:
-        if argument:
-            self._say(_NO_ARGUMENT)
-            return None
-        self.close(reply(221, "2.0.0", f"{self._hostname} closing connection"))
-        return None
+        self._asked = RecipientOffered(parsed, mail.reverse_path)
+        return self._asked
 
     def _starttls(self, argument: bytes) -> Event | None:
-        if argument:
-            self._say(_NO_ARGUMENT)
-        elif self._offers.tls_active:
-            self._say(_TLS_ACTIVE)
+        if self._offers.tls_active:
+            self._say(_TLS_ALREADY)
         elif not self._offers.starttls:
-            self._say(_NOT_IMPLEMENTED)
-        elif self._position < len(self._input):
-            self.state = State.CLOSED  # octets in clear after STARTTLS: injected (CVE-2011-0411)
-        elif (event := self._reset()) is not None:
-            self._position -= len(b"STARTTLS\r\n")
-            return event
+            self._say(_TLS_NOT_OFFERED)
+        elif argument.strip():
+            self._say(_NO_ARGUMENT)
+        elif self._mail is not None:
+            self._say(_NESTED)
+        elif self._at < len(self._buffer):
+            # RFC 3207 section 4: what came in clear must not be read as if it came under TLS.
+            self.end(_INJECTED)
         else:
-            started = StartTls()
-            self._pending = started
-            return started
+            self._say(_TLS_GO)
+            return StartTlsAsked()
         return None
 
     def _xclient(self, argument: bytes) -> Event | None:
         if not self._offers.xclient:
             self._say(_XCLIENT_REFUSED)
             return None
-        if self.state is not State.IDLE:
-            self._say(_NESTED_MAIL)
+        if self._mail is not None:
+            self._say(_NESTED)
             return None
         parsed = parse_xclient(argument)
         if isinstance(parsed, Reply):
             self._say(parsed)
             return None
-        given = XclientGiven(parsed)
-        self._pending = given
-        return given
+        self._reset()
+        self.helo, self.esmtp, self._state = parsed.helo, parsed.protocol == "ESMTP", _State.NEW
+        self.greet()
+        return XclientGiven(parsed)
 
-    # --- answers and content -----------------------------------------------------------------------------
+    # --- content ----------------------------------------------------------------------------------------
 
-    def _answer_started(self, answer: Reply | None) -> None:
+    def _data(self, argument: bytes) -> Event | None:
+        refusal: Reply | None = None
+        if argument.strip():
+            refusal = _NO_ARGUMENT
+        elif self._state is _State.CHUNKS:
+            refusal = _MIXED
+        elif self._mail is None:
+            refusal = _MAIL_FIRST
+        elif not self._recipients:
+            refusal = _NO_RECIPIENT
+        if refusal is not None:
+            self._say(refusal)
+            if self._at < len(self._buffer):
+                # Content sent without waiting for 354 must never be run as commands.
+                self._state = _State.ENDED
+            return None
+        self._reader = DataReader(self._offers.max_size, self._limits.header_octets, self._offers.newlines)
+        self._state = _State.DATA
+        self._out.append(_GO_AHEAD)
+        return _CONTENT_STARTED
+
+    def _bdat(self, argument: bytes) -> Event | None:
+        words = argument.split()
+        count = words[0] if words else b""
+        last = len(words) == 2 and words[1].upper() == b"LAST"
+        if not count.isdigit() or len(count) > 13 or int(count) > _MAX_BDAT or (len(words) > 1 and not last):
+            # How much follows is unknown, so nothing after it can be read.
+            self.end(_BAD_BDAT)
+            return None
+        octets = int(count)
+        if self._mail is None or not self._recipients:
+            self._discard, self._discard_reply = octets, _MAIL_FIRST if self._mail is None else _NO_RECIPIENT
+            self._state = _State.SKIP_BDAT
+            return None
+        first = self._reader is None
+        if first:
+            self._reader = BdatReader(self._offers.max_size, self._limits.header_octets, self._offers.newlines)
+        assert isinstance(self._reader, BdatReader)
+        self._reader.begin(octets, last)
+        self._discard = octets
+        self._state = _State.BDAT
+        return _CONTENT_STARTED if first else None
+
+    def _content_can_go_on(self) -> bool:
+        """There are octets to read, or a BDAT is complete without any."""
         reader = self._reader
-        if answer is None:
-            self._sink_open = True
-            if isinstance(reader, BdatReader):
-                self.state = State.BDAT_CONTENT
-            else:
-                self._out.append(_GO_AHEAD)
-                self.state = State.DATA_CONTENT
-        elif isinstance(reader, BdatReader):
-            reader.refuse(answer)
-            self.state = State.BDAT_CONTENT
-        else:
-            self._reader = None
-            self._say(answer)
-
-    def _answer_xclient(self, attributes: XclientAttributes, answer: Reply | None) -> None:
-        if answer is not None:
-            self._say(answer)
-            return
-        self.helo = attributes.helo
-        self._esmtp = attributes.protocol == "ESMTP"
-        self._out.append(f"220 {self._hostname} ESMTP\r\n".encode())
-
-    def _bdat_complete(self) -> bool:
-        return isinstance(self._reader, BdatReader) and not self._reader.remaining
+        return self._at < len(self._buffer) or (isinstance(reader, BdatReader) and not reader.remaining)
 
     def _content(self) -> Event | None:
-        """Reads content; hands out the piece first, the end with the next call."""
+        """One piece of content; when it is read, its end comes with the next call."""
         reader = self._reader
         assert reader is not None
-        if not (reader.ended or (self._position >= len(self._input) and not isinstance(reader, BdatReader))):
-            octets, self._position = reader.feed(self._input, self._position)
-            if reader.fault is not None and self._sink_open:
-                return self._abort_sink()
-            if octets:
-                return ContentOctets(octets)
-        if isinstance(reader, BdatReader) and reader.remaining:
-            return None
-        if reader.ended or isinstance(reader, BdatReader):
-            return self._content_done(reader)
+        octets, self._at = reader.feed(self._buffer, self._at)
+        if reader.ended:
+            self._state = _State.ENDING
+        if octets:
+            return ContentOctets(octets)
+        if not reader.ended and isinstance(reader, BdatReader) and not reader.remaining:
+            if reader.fault is not None:
+                return self._content_refused(reader.fault)
+            self._say(reply(250, "2.0.0", f"{self._discard} octets received"))
+            self._state = _State.CHUNKS
         return None
 
-    def _content_done(self, reader: DataReader | BdatReader) -> Event | None:
+    def _content_ended(self) -> Event:
+        reader = self._reader
+        assert reader is not None
         if reader.fault is not None:
-            fault = reader.fault
-            self._end_transaction()
-            self._say(fault)
-        elif not reader.ended:
-            self.state = State.BDAT
-            self._out.append(b"250 2.0.0 Octets received\r\n")
-            return None
-        else:
-            return self._ended(reader)
-        if self._draining:
-            self.drain()
-        return None
+            return self._content_refused(reader.fault)
+        mail = self._mail
+        assert mail is not None
+        envelope = Envelope(
+            mail.reverse_path, tuple(self._recipients), mail.body, mail.smtputf8, mail.ret, mail.envid
+        )
+        self._asked = ContentEnded(envelope, reader.size, reader.header, reader.normalised)
+        self._state = _State.GREETED
+        return self._asked
+
+    def _content_refused(self, fault: Reply) -> Event:
+        self._reset()
+        self._say(fault)
+        return _CONTENT_REFUSED
+
+    def _skip(self) -> bool:
+        """Reads and forgets the octets of a refused BDAT; True when all are read."""
+        here = min(self._discard, len(self._buffer) - self._at)
+        self._at += here
+        self._discard -= here
+        if self._discard:
+            return False
+        self._state = _State.GREETED if self.helo else _State.NEW
+        if self._mail is not None:
+            self._state = _State.MAIL
+        self._say(self._discard_reply)
+        return True
+
+    # --- the rest ---------------------------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        """Forgets the mail transaction (RFC 5321 section 4.1.1.5)."""
+        self._mail = None
+        self._recipients = []
+        self._reader = None
+        self._state = _State.GREETED if self.helo else _State.NEW
+
+    def _say(self, said: Reply) -> None:
+        self._out.append(said.encode())
+        if said.code >= 500:
+            self._errors += 1
+            if self._errors > self._limits.errors and not self._over():
+                self._out.append(_TOO_MANY_ERRORS.encode())
+                self._state = _State.ENDED
