@@ -40,7 +40,9 @@ def through_sink(
 
     async def go() -> tuple[ServerAnswer, Sink]:
         async with Sink(SinkOptions(rules=tuple(parse_rule(rule) for rule in rules))) as sink:
-            return await relay(f"smtp://127.0.0.1:{sink.port}", transaction(*recipients)), sink
+            answer = await relay(f"smtp://127.0.0.1:{sink.port}", transaction(*recipients))
+            await sink.quiet()
+            return answer, sink
 
     return run(loop, go())
 

@@ -34,12 +34,14 @@ def contents(folder: Path) -> list[Content]:
 def relay_all(loop: str, port: int, mails: list[Content]) -> list[ServerAnswer]:
     async def go() -> list[ServerAnswer]:
         relay = SmtpRelay("mx1.example", Limits())
-        return [
+        answers = [
             await relay.send(
                 f"smtp://127.0.0.1:{port}", transaction("a@x.example", "b@x.example", content=c), lambda: True
             )
             for c in mails
         ]
+        relay.close()
+        return answers
 
     return run(loop, go())
 

@@ -15,6 +15,7 @@ from posthouse.core.mail import Content, FileOctets, InlineOctets
 from posthouse.core.outcome import Result, ServerAnswer, Transaction
 from posthouse.core.wire_form import plain_form, wire_form
 from posthouse.lab.sink import Sink, SinkOptions
+from posthouse.lab.sink_rules import parse_rule
 from support.servers import CONTENT, LOOPS, PREFIX, Peer, run, scripted, transaction
 
 
@@ -348,6 +349,40 @@ def test_dot_that_is_still_in_our_buffer_when_the_connection_breaks_is_not_uncer
             )
 
     assert results(run(loop, go())) == [Result.SERVER_FAULT]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"), [("250 2.0.0 absurd", Result.SERVER_FAULT), ("552 5.3.4 large", Result.PERMANENT)]
+)
+def test_reply_that_overtakes_the_dot_in_our_buffer_keeps_it_from_leaving(
+    loop: str, reply: str, expected: Result
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet("PIPELINING")
+        await peer.expect("MAIL", "RCPT", "DATA")
+        peer.say("250 ok", "250 ok", "354 go")
+        await peer.octets(1)
+        peer.say(reply)
+        tail = b""
+        while piece := await peer.end():
+            tail = (tail + piece)[-200_000:]
+        assert b"\r\n.\r\n" not in tail
+
+    async def go() -> ServerAnswer:
+        async with scripted(script) as next_hop:
+            mail = transaction(prefix=PREFIX * 100_000)
+            return await SmtpRelay("mx1.example", Limits()).send(next_hop.server, mail, lambda: True)
+
+    assert results(run(loop, go())) == [expected]
+
+
+def test_no_rcpt_is_sent_one_by_one_after_a_refused_mail(loop: str) -> None:
+    _, sink = to_sink(loop, transaction(reverse_path="x@x"), SinkOptions(without=frozenset({"PIPELINING"})))
+    assert [command.split()[0] for command in sink.sessions[0].commands] == ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
+    options = SinkOptions(without=frozenset({"PIPELINING"}), rules=(parse_rule("MAIL=550 5.7.1 no"),))
+    answer, sink = to_sink(loop, transaction(), options)
+    assert results(answer) == [Result.PERMANENT]
+    assert [command.split()[0] for command in sink.sessions[0].commands] == ["EHLO", "MAIL", "QUIT"]
 
 
 def test_connection_runs_transaction_after_transaction(loop: str) -> None:

@@ -25,10 +25,17 @@ PREFIX = b"Received: from client\r\n\tby mx1.example; Tue, 24 Nov 2026 22:00:00 
 
 
 def run(loop: str, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs it on the named kind of event loop."""
+    """Runs it on the named kind of event loop; connections that it closed get their turn to end."""
+
+    async def whole() -> T:
+        result = await coroutine
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return result
+
     if loop == "uvloop":
-        return uvloop.run(coroutine)
-    return asyncio.run(coroutine)
+        return uvloop.run(whole())
+    return asyncio.run(whole())
 
 
 def transaction(
@@ -150,6 +157,10 @@ async def scripted(*scripts: Script) -> AsyncIterator[Scripted]:
 async def _follow(script: Script, peer: Peer, writer: asyncio.StreamWriter) -> None:
     try:
         await script(peer)
+        if not writer.is_closing():
+            writer.write_eof()
+            while await peer.end():  # until the client has closed its end too
+                pass
     finally:
         writer.close()
 

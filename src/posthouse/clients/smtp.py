@@ -45,6 +45,8 @@ class SmtpRelay:
     def __init__(self, hostname: str, limits: Limits) -> None:
         self._hostname = hostname
         self._limits = limits
+        self._settling: set[SmtpConnection] = set()
+        """Answered, and still ending a transaction that the server has open."""
 
     async def send(self, server: str, transaction: Transaction, may_finish: MayFinish) -> ServerAnswer:
         """Connects, relays, says QUIT. Never raises for anything the network does."""
@@ -58,8 +60,22 @@ class SmtpRelay:
         except asyncio.CancelledError:
             connection.abort()
             raise
-        connection.when_settled(SmtpConnection.quit)
+        if connection.idle:
+            connection.quit()
+        else:
+            self._settling.add(connection)
+            connection.when_settled(self._settled)
         return answer
+
+    def close(self) -> None:
+        """Cuts what is still settling; for the end of the process."""
+        for connection in self._settling:
+            connection.abort()
+        self._settling.clear()
+
+    def _settled(self, connection: SmtpConnection) -> None:
+        self._settling.discard(connection)
+        connection.quit()
 
     async def _connect(self, host: str, port: int) -> SmtpConnection:
         """Tries every address of the host in order; each gets its share of `connect_seconds`."""
