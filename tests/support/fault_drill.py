@@ -143,8 +143,10 @@ class Drill:
         try:
             if action.kills:
                 self._restart()
+            doubled = self.result.duplicates
             self._takes_mail_again()
             self._settled()
+            assert action.kills or self.result.duplicates == doubled, "a mail arrived twice though nothing was killed"
         except (AssertionError, OSError) as fault:
             self.result.faults.append(f"{name}, n = {n}: {fault}\n{self.node.log_tail()}")
             self.node.kill()
