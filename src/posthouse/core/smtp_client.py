@@ -11,8 +11,9 @@ Results: `core.reply`, design section 3.
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
+from typing import NamedTuple
 
 from posthouse.core.envelope import Body
 from posthouse.core.limits import Limits
@@ -44,14 +45,14 @@ class Phase(Enum):
     """Only to be closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
+class _Command(NamedTuple):
     line: bytes
     stage: Stage
-    index: int = -1
-    """Of the recipient, for RCPT."""
+    recipient: int = -1
+    """Its index, for RCPT."""
 
 
+_PLAIN = Context()
 _RSET = _Command(b"RSET\r\n", Stage.RSET)
 _DATA = _Command(b"DATA\r\n", Stage.DATA)
 
@@ -264,7 +265,7 @@ class ClientSession:
         code = reply.code
         match command.stage:
             case Stage.RCPT if code < 300 and self._mail_accepted:
-                self._accepted.append(command.index)
+                self._accepted.append(command.recipient)
             case Stage.MAIL if code < 300:
                 self._mail_accepted = self._open = True
             case Stage.DATA if 300 <= code < 400:
@@ -297,7 +298,7 @@ class ClientSession:
         if reply.code == 421 or reply.code < 400:
             self._refused(reply, stage)
         elif stage is Stage.RCPT:
-            self._results[command.index] = _of_reply(result, reply, stage)
+            self._results[command.recipient] = _of_reply(result, reply, stage)
         else:
             self._accepted.clear()
             self._decide(_of_reply(result, reply, stage))
@@ -306,7 +307,7 @@ class ClientSession:
 
     def _on_early(self, reply: Reply) -> None:
         """The server answers before the final dot: the content stays unfinished, so the connection is of no use."""
-        result = classify(Stage.CONTENT, reply, Context())
+        result = classify(Stage.CONTENT, reply, _PLAIN)
         assert result is not None
         if result is Result.SERVER_FAULT:
             self._refused(reply, Stage.CONTENT)
@@ -316,7 +317,7 @@ class ClientSession:
         self._finish()
 
     def _on_final(self, reply: Reply) -> None:
-        result = classify(Stage.FINAL_DOT, reply, Context())
+        result = classify(Stage.FINAL_DOT, reply, _PLAIN)
         assert result is not None
         if result is Result.UNCERTAIN:
             self._break(f"absurd reply to the final dot: {reply.text}")
