@@ -281,6 +281,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._delivery.stop(settings.limits.drain_seconds)
+        relay.close()
         await spool.close()
         self._shared.close()
 

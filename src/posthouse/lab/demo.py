@@ -97,7 +97,7 @@ class _Demo:
 
     async def _start_node(self) -> asyncio.subprocess.Process:
         folder = self._folder
-        with (folder / "posthouse.log").open("wb") as log:  # noqa: ASYNC230 (a local file, once)
+        with (folder / "posthouse.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "posthouse", "serve"),
                 *("--config", str(folder / "posthouse.toml"), "--inventory", str(folder / "inventory.toml")),
