@@ -18,6 +18,7 @@ Standards: RFC 5321 sections 4.1.1, 4.1.4, 4.3.2; RFC 1869, 2034, 2920, 3030, 32
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import assert_never
 
 from posthouse.core.envelope import (
@@ -208,6 +209,11 @@ class ServerSession:
             self._buffer = self._buffer[self._at :] + data
         self._at = 0
 
+    def take_input(self) -> bytes:
+        """Octets not looked at, for the session that takes this one's place (XCLIENT)."""
+        rest, self._buffer, self._at = self._buffer[self._at :], b"", 0
+        return rest
+
     @property
     def buffered(self) -> int:
         """Octets received and not yet looked at."""
@@ -336,6 +342,8 @@ class ServerSession:
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
         if self._offers.tls_required and not self._offers.tls_active and verb not in _BEFORE_TLS:
+            if verb == b"BDAT":
+                return self._bdat(argument, _TLS_FIRST)
             self._say(_TLS_FIRST)
             return None
         if verb in _IDLE:
@@ -388,15 +396,10 @@ class ServerSession:
         self._reset()
         self.helo, self.esmtp = name, esmtp
         self._state = _State.GREETED
-        lines = [f"{self._hostname} greets {name}"]
         if esmtp:
-            lines += ["PIPELINING", f"SIZE {self._offers.max_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
-            lines += ["SMTPUTF8", "CHUNKING"]
-            if self._offers.starttls and not self._offers.tls_active:
-                lines.append("STARTTLS")
-            if self._offers.xclient:
-                lines.append("XCLIENT ADDR PORT PROTO HELO")
-        self._say(Reply(250, tuple(lines)))
+            self._out.append(_capabilities(self._hostname, self._offers))
+        else:
+            self._say(Reply(250, (self._hostname,)))
         return _CONTENT_REFUSED if refused else None
 
     def _rset(self, argument: bytes) -> Event | None:
@@ -493,7 +496,7 @@ class ServerSession:
         self._out.append(_GO_AHEAD)
         return _CONTENT_STARTED
 
-    def _bdat(self, argument: bytes) -> Event | None:
+    def _bdat(self, argument: bytes, refusal: Reply | None = None) -> Event | None:
         words = argument.split()
         count = words[0] if words else b""
         last = len(words) == 2 and words[1].upper() == b"LAST"
@@ -502,8 +505,10 @@ class ServerSession:
             self.end(_BAD_BDAT)
             return None
         octets = int(count)
-        if self._mail is None or not self._recipients:
-            self._discard, self._discard_reply = octets, _MAIL_FIRST if self._mail is None else _NO_RECIPIENT
+        if refusal is None and not self._recipients:
+            refusal = _MAIL_FIRST if self._mail is None else _NO_RECIPIENT
+        if refusal is not None:
+            self._discard, self._discard_reply = octets, refusal
             self._state = _State.SKIP_BDAT
             return None
         first = self._reader is None
@@ -584,3 +589,15 @@ class ServerSession:
             if self._errors > self._limits.errors and not self._over():
                 self._out.append(_TOO_MANY_ERRORS.encode())
                 self._state = _State.ENDED
+
+
+@lru_cache(maxsize=64)
+def _capabilities(hostname: str, offers: Offers) -> bytes:
+    """The reply to EHLO (RFC 5321 section 4.1.1.1). Never BINARYMIME, never AUTH."""
+    lines = [hostname, "PIPELINING", f"SIZE {offers.max_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
+    lines += ["SMTPUTF8", "CHUNKING"]
+    if offers.starttls and not offers.tls_active:
+        lines.append("STARTTLS")
+    if offers.xclient:
+        lines.append("XCLIENT ADDR PORT PROTO HELO")
+    return Reply(250, tuple(lines)).encode()

@@ -5,12 +5,14 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 from posthouse.core.limits import Limits
 from posthouse.core.network import Network, parse_client
+from posthouse.inbound.proxied import ProxiedConnection
 from posthouse.inbound.session import Session
 from posthouse.ports import Clock, Reception
-from posthouse.settings import ListenerSettings, NodeSettings
+from posthouse.settings import ListenerSettings, ListenerTls, NodeSettings
 from posthouse.telemetry import logger
 
 log = logger("inbound")
@@ -104,11 +106,12 @@ class Listeners:
         for bound, settings, context in zip(self._sockets, self.node.listeners, self._contexts, strict=True):
             host, port = bound.getsockname()[:2]
             name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            implicit = settings.tls.value == "implicit"
+            proxied = bool(settings.proxy_protocol_from)
+            implicit = settings.tls is ListenerTls.IMPLICIT and not proxied
             listener = Listener(self, settings, name, context)
             self._servers.append(
                 await loop.create_server(
-                    lambda listener=listener: Session(listener),
+                    partial(ProxiedConnection if proxied else Session, listener),
                     sock=bound,
                     backlog=1024,
                     ssl=context if implicit else None,
@@ -127,6 +130,8 @@ class Listeners:
         self._draining = True
         for server in self._servers:
             server.close()
+        for task in list(self._tasks):
+            task.cancel()  # handshakes and PROXY headers; no transaction can be open there
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while self._sessions:

@@ -13,8 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 
 from posthouse import tls
-from posthouse.core.envelope import Recipient, SessionFacts, XclientAttributes
-from posthouse.core.proxy_protocol import ProxyError, parse_proxy
+from posthouse.core.envelope import MailArguments, Recipient, SessionFacts, XclientAttributes
 from posthouse.core.smtp_data import Newlines
 from posthouse.core.smtp_reply import Reply, reply
 from posthouse.core.smtp_server import (
@@ -44,6 +43,9 @@ _CLOSING = reply(421, "4.3.2", "Service shutting down")
 _TOO_MANY = reply(421, "4.3.2", "Too many sessions, try again later")
 _TIMEOUT = reply(421, "4.4.2", "Timeout")
 _SLOW = reply(421, "4.4.2", "Content comes too slowly")
+_NO_SPACE = reply(452, "4.3.1", "Space is short, try again later")
+_TICK = 5.0
+"""Seconds after which a session looks at its deadlines at the latest."""
 
 
 @dataclass(slots=True)
@@ -59,25 +61,26 @@ class Client:
 class Session(asyncio.Protocol):
     """One connection of one listener."""
 
-    def __init__(self, listener: "Listener") -> None:
+    def __init__(self, listener: "Listener", client: Client | None = None) -> None:
+        """`client` where a PROXY header named it, or the connection was looked at before."""
         self._listener = listener
         self._limits = listener.limits
         self._loop = listener.loop
         self._transport: asyncio.Transport | None = None
         self._smtp: ServerSession | None = None
-        self._client = Client("", 0)
+        self._client = client or Client("", 0)
         self._counted = ""
         self._tls = ""
         self._sink: ContentSink | None = None
         self._running = False
         self._upgrading = False
         self._early = b""
-        self._proxy = b""
-        self._waiting_for_proxy = False
+        self._xclient = False
         self._paused_by_peer = False
         self._reading = True
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
+        self._expected_since = 0.0
+        self._allowed = 0.0
         self._content_since = 0.0
         self._content_octets = 0
         self._waits_for_us = False
@@ -87,26 +90,19 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername") or ("", 0)
-        self._client = Client(_plain(peer[0]), peer[1])
+        if not self._client.address:
+            self._client = client_of(transport)
         secured = transport.get_extra_info("ssl_object")
         if secured is not None:
             self._tls = tls.describe(secured)
         self._listener.opened(self)
         self._expect(self._limits.command_seconds)
-        if self._listener.expects_proxy(self._client.address):
-            self._waiting_for_proxy = True
-        else:
-            self._begin()
+        self._begin()
 
     def data_received(self, data: bytes) -> None:
         if self._upgrading:
             self._early += data
             return
-        if self._waiting_for_proxy:
-            data = self._read_proxy(data)
-            if not data:
-                return
         smtp = self._smtp
         if smtp is None or self._transport is None:
             return
@@ -149,6 +145,7 @@ class Session(asyncio.Protocol):
             self._last_word(_TOO_MANY)
             return
         self._counted = self._client.address
+        self._xclient = self._listener.takes_xclient(self._client.address)
         self._smtp = self._new_smtp()
         self._smtp.greet()
         self._flush()
@@ -167,49 +164,30 @@ class Session(asyncio.Protocol):
                 starttls=settings.tls in (ListenerTls.STARTTLS_OPTIONAL, ListenerTls.STARTTLS_REQUIRED),
                 tls_required=settings.tls is ListenerTls.STARTTLS_REQUIRED,
                 tls_active=bool(self._tls),
-                xclient=listener.takes_xclient(self._client.peer or self._client.address),
+                xclient=self._xclient,
             ),
         )
-
-    def _read_proxy(self, data: bytes) -> bytes:
-        """Octets after the PROXY header; empty while it is incomplete or wrong."""
-        self._proxy += data
-        try:
-            header = parse_proxy(self._proxy)
-        except ProxyError as error:
-            log.warning("PROXY header refused", peer=self._client.address, why=str(error))
-            self._close()
-            return b""
-        if header is None:
-            return b""
-        rest, self._proxy = self._proxy[header.octets :], b""
-        self._waiting_for_proxy = False
-        if header.address:
-            self._client = Client(header.address, header.port, self._client.address)
-        self._begin()
-        return rest
 
     # --- the dialogue -------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         """Takes events until none is left or one waits for an answer from outside."""
-        smtp = self._smtp
-        if smtp is None or self._running or self._transport is None or self._paused_by_peer:
+        if self._smtp is None or self._running or self._transport is None or self._paused_by_peer:
             return
         self._running = True
         try:
-            while not self._waits_for_us and (event := smtp.next_event()) is not None:
+            while not self._waits_for_us and (event := self._smtp.next_event()) is not None:
                 if type(event) is ContentOctets:
                     self._write_content(event.octets)
                 else:
-                    self._handle(smtp, event)
+                    self._handle(self._smtp, event)
         except Exception:
             self._trouble()
         finally:
             self._running = False
         self._flush()
         if self._waits_for_us:
-            self._hold_back(smtp)
+            self._hold_back(self._smtp)
 
     def _handle(self, smtp: ServerSession, event: Event) -> None:
         match event:
@@ -217,12 +195,12 @@ class Session(asyncio.Protocol):
                 smtp.answer(self._admit(recipient, reverse_path))
             case MailOffered(arguments):
                 self._facts = self._session_facts(smtp, arguments.smtputf8)
-                smtp.answer(self._listener.reception.begin(self._facts, arguments.reverse_path, arguments.size))
+                smtp.answer(self._begin_mail(self._facts, arguments))
             case ContentStarted():
                 self._content_since = self._listener.clock.monotonic()
                 self._content_octets = 0
                 self._expect(self._limits.data_idle_seconds)
-                self._sink = self._listener.reception.open_content()
+                self._open_content(smtp)
             case ContentOctets(octets):
                 self._write_content(octets)
             case ContentEnded():
@@ -237,9 +215,28 @@ class Session(asyncio.Protocol):
                 self._flush()
                 self._close()
 
+    def _begin_mail(self, facts: SessionFacts, arguments: MailArguments) -> Reply | None:
+        try:
+            return self._listener.reception.begin(facts, arguments.reverse_path, arguments.size)
+        except Exception as error:
+            return _internal_trouble("MAIL not decided", error)
+
     def _admit(self, recipient: Recipient, reverse_path: str) -> Reply | None:
         assert self._facts is not None
-        return self._listener.reception.admit(self._facts, reverse_path, recipient.address)
+        try:
+            return self._listener.reception.admit(self._facts, reverse_path, recipient.address)
+        except Exception as error:
+            return _internal_trouble("recipient not decided", error)
+
+    def _open_content(self, smtp: ServerSession) -> None:
+        """The 354 is on its way, so a failure here is told at the end of the content."""
+        try:
+            self._sink = self._listener.reception.open_content()
+        except OSError as error:
+            log.error("no place for content", error=str(error))
+            smtp.refuse_content(_NO_SPACE)
+        except Exception as error:
+            smtp.refuse_content(_internal_trouble("no place for content", error))
 
     def _write_content(self, octets: bytes) -> None:
         sink = self._sink
@@ -251,7 +248,7 @@ class Session(asyncio.Protocol):
             log.error("content not written", error=str(error))
             self._drop_sink()
             assert self._smtp is not None
-            self._smtp.refuse_content(reply(452, "4.3.1", "Space is short, try again later"))
+            self._smtp.refuse_content(_NO_SPACE)
 
     def _accept(self, event: ContentEnded) -> None:
         """Hands the mail over; the reply to the final dot comes by `_answered`, now or later."""
@@ -259,16 +256,14 @@ class Session(asyncio.Protocol):
         assert self._facts is not None
         self._waits_for_us = True
         if sink is None:
-            self._answered(reply(452, "4.3.1", "Space is short, try again later"))
+            self._answered(_NO_SPACE)
             return
         try:
             content = sink.close(size=event.size, header=event.header, normalised=event.normalised)
             self._listener.reception.accept(self._facts, event.envelope, content, self._answered)
         except Exception as error:
             sink.abort()
-            identity = os.urandom(4).hex()
-            log.exception("mail not taken", trouble=identity, error=repr(error))
-            self._answered(reply(451, "4.3.0", f"Internal trouble, try again later (id {identity})"))
+            self._answered(_internal_trouble("mail not taken", error))
 
     def _answered(self, answer: Reply) -> None:
         smtp = self._smtp
@@ -307,12 +302,14 @@ class Session(asyncio.Protocol):
             self._flush()
             fresh = self._new_smtp()
             fresh.helo, fresh.esmtp = smtp.helo, smtp.esmtp
+            fresh.receive(smtp.take_input())
             self._smtp = fresh
 
     # --- TLS ----------------------------------------------------------------------------------------------
 
     def _start_tls(self) -> None:
         self._flush()
+        self._pause()
         self._upgrading = True
         self._waits_for_us = True
         self._listener.keep(self._loop.create_task(self._upgrade()))
@@ -339,9 +336,10 @@ class Session(asyncio.Protocol):
         self._transport = secured
         self._tls = tls.describe(secured.get_extra_info("ssl_object"))
         self._facts = None
-        self._smtp = self._new_smtp()
         self._upgrading = self._waits_for_us = False
+        self._reading = True
         self._expect(self._limits.command_seconds)
+        self._smtp = self._new_smtp()
         early, self._early = self._early, b""
         if early:
             self.data_received(early)
@@ -392,8 +390,10 @@ class Session(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
+        """Closes once all is written; a client that does not read it in time is cut off."""
         self._drop_sink()
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._expect(self._limits.stress_seconds)
             self._transport.close()
 
     def _drop_sink(self) -> None:
@@ -414,21 +414,28 @@ class Session(asyncio.Protocol):
 
     def _expect(self, seconds: float) -> None:
         """The client has so long for what comes next; under stress less."""
-        if self._listener.stressed:
-            seconds = min(seconds, self._limits.stress_seconds)
-        self._deadline = self._listener.clock.monotonic() + seconds
+        self._expected_since = self._listener.clock.monotonic()
+        self._allowed = seconds
         if self._timer is None:
-            self._timer = self._loop.call_later(min(seconds, 5.0), self._tick)
+            self._timer = self._loop.call_later(min(seconds, _TICK), self.look_at_deadlines)
 
-    def _tick(self) -> None:
-        """Looks at the deadlines; a timer that is not moved at every octet costs nothing on the hot path."""
-        self._timer = None
+    def look_at_deadlines(self) -> None:
+        """A timer that is not moved at every octet costs nothing on the hot path; stress holds for all at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._transport is None:
             return
         now = self._listener.clock.monotonic()
-        if self._waits_for_us:
-            self._deadline = now + self._limits.command_seconds
-        elif now >= self._deadline:
+        allowed = min(self._allowed, self._limits.stress_seconds) if self._listener.stressed else self._allowed
+        left = self._expected_since + allowed - now
+        if self._transport.is_closing():
+            if left <= 0:
+                self._transport.abort()
+                return
+        elif self._waits_for_us:
+            self._expected_since, left = now, allowed
+        elif left <= 0:
             self._time_out(_TIMEOUT)
             return
         elif self._smtp is not None and self._smtp.in_content:
@@ -438,12 +445,25 @@ class Session(asyncio.Protocol):
             ):
                 self._time_out(_SLOW)
                 return
-        self._timer = self._loop.call_later(min(max(0.05, self._deadline - now), 5.0), self._tick)
+        self._timer = self._loop.call_later(min(max(0.05, left), _TICK), self.look_at_deadlines)
 
     def _time_out(self, said: Reply) -> None:
         self._last_word(said)
         if self._transport is not None and self._paused_by_peer:
             self._transport.abort()  # it reads nothing, not even a last word
+
+
+def _internal_trouble(what: str, error: Exception) -> Reply:
+    """451 with an id that the log repeats (design section 3)."""
+    identity = os.urandom(4).hex()
+    log.exception(what, trouble=identity, error=repr(error))
+    return reply(451, "4.3.0", f"Internal trouble, try again later (id {identity})")
+
+
+def client_of(transport: asyncio.BaseTransport) -> Client:
+    """Who connected."""
+    peer = transport.get_extra_info("peername") or ("", 0)
+    return Client(_plain(peer[0]), peer[1])
 
 
 def _plain(address: str) -> str:
