@@ -132,6 +132,7 @@ class _State(Enum):
     ENDED = 8
 
 
+_GREETED, _MAIL = _State.GREETED, _State.MAIL
 _CONTENT_STARTED = ContentStarted()
 _CONTENT_REFUSED = ContentRefused()
 _ENDED = Ended()
@@ -240,7 +241,17 @@ class ServerSession:
         """The next event; None while an event is unanswered or more octets are needed."""
         while self._asked is None:
             event: Event | None = None
-            match self._state:
+            state = self._state
+            if state is _GREETED or state is _MAIL:  # the hot path: a match would look at all the others first
+                line = self._line()
+                if line is not None:
+                    event = self._command(line)
+                    if event is not None:
+                        return event
+                elif self._state is state:
+                    return None
+                continue
+            match state:
                 case _State.ENDED:
                     if self._told:
                         return None
@@ -262,7 +273,7 @@ class ServerSession:
                     elif not self._over():
                         return None
                 case _:
-                    assert_never(self._state)
+                    assert_never(state)
             if event is not None:
                 return event
         return None
