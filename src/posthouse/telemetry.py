@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 import structlog
 
 LONGEST = 1000
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _SAFE_ESCAPES = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160))} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
@@ -113,4 +114,4 @@ class DeliveryLog:
 
 
 def _text(text: str) -> str:
-    return json.dumps(one_line(text), ensure_ascii=False)
+    return _encode(one_line(text))
