@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.corpus import corpus
-
 from support.contents import awkward, fields_in_front, stuffed
+from support.corpus import corpus
 from support.processes import inventory_for, serving
 from support.recording import Recorder, recording_sink
 
