@@ -1,0 +1,430 @@
+"""ports.Spool, the same on SQLite and PostgreSQL."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from posthouse.core.mail import (
+    AttemptRow,
+    Content,
+    FileOctets,
+    InlineOctets,
+    Mail,
+    MailRecipient,
+    RecipientState,
+    TrailEntry,
+)
+from posthouse.ports import LeaseLost, Outcome, QueueCommand
+from posthouse.storage.history import History
+from posthouse.storage.spool import MailSpool
+from support.flow import FakeClock, mail
+
+T = TypeVar("T")
+NOW = 1_000_000.0
+LARGE = (b"x" * 98 + b"\r\n") * 4000 + b".\r\n"
+YOU, TWO = "you@ours.example", "two@ours.example"
+
+
+class Place:
+    """A data dir and a database; opens spools there."""
+
+    def __init__(self, data_dir: str, database: str) -> None:
+        self.data_dir, self.database = data_dir, database
+        self.clock = FakeClock(NOW)
+
+    def spool(self, owner: str = "node/0/boot", data_dir: str | None = None) -> MailSpool:
+        folder = data_dir or self.data_dir
+        Path(folder).mkdir(exist_ok=True)
+        return MailSpool(folder, self.database, owner, self.clock, asyncio.get_running_loop())
+
+    def found(self, mail_id: str) -> Mapping[str, object]:
+        history = History(self.data_dir, self.database)
+        try:
+            found = history.mail(mail_id)
+        finally:
+            history.close()
+        assert found is not None
+        return found
+
+    def trail(self, mail_id: str) -> list[str]:
+        entries = self.found(mail_id)["trail"]
+        assert isinstance(entries, list)
+        return [entry["kind"] for entry in entries]
+
+    def states(self, mail_id: str) -> list[str]:
+        rows = self.found(mail_id)["recipients"]
+        assert isinstance(rows, list)
+        return [row["state"] for row in rows]
+
+
+@pytest.fixture
+def place(data_dir: str, database: str) -> Place:
+    return Place(data_dir, database)
+
+
+def run(main: Callable[[], Awaitable[T]]) -> T:
+    async def wrapped() -> T:
+        return await main()
+
+    return asyncio.run(wrapped())
+
+
+async def accept(spool: MailSpool, one: Mail) -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(error: Exception | None) -> None:
+        future.set_result(None) if error is None else future.set_exception(error)
+
+    spool.accept(one, (TrailEntry(NOW, "received", {"reply": "250"}),), done)
+    await future
+
+
+async def record(spool: MailSpool, outcome: Outcome) -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(error: Exception | None) -> None:
+        future.set_result(None) if error is None else future.set_exception(error)
+
+    spool.record(outcome, done)
+    await future
+
+
+def changed(one: Mail, state: RecipientState, seq: int = 0, **more: object) -> tuple[MailRecipient, ...]:
+    return (replace(one.recipients[seq], state=state, **more),)  # type: ignore[arg-type]
+
+
+def large(spool: MailSpool, *addresses: str) -> Mail:
+    sink = spool.open_content()
+    for start in range(0, len(LARGE), 60_000):
+        sink.write(LARGE[start : start + 60_000])
+    content = sink.close(size=len(LARGE) - 3, header=b"", normalised=0).content
+    assert isinstance(content.source, FileOctets)
+    return replace(mail(*addresses), contents=(content,))
+
+
+def octets(one: Mail) -> bytes:
+    source = one.contents[0].source
+    return source.octets if isinstance(source, InlineOctets) else Path(source.path).read_bytes()
+
+
+ATTEMPT = AttemptRow(
+    NOW, 0.1, "exchange", "smtp://10.0.0.1:25", ("smtp://10.0.0.1:25",), "relayed", "250", ((0, "relayed", "250"),)
+)
+
+
+@pytest.mark.parametrize("kind", ["inline", "file"])
+def test_mail_of_a_worker_that_died_comes_back_whole_and_due_now(place: Place, kind: str) -> None:
+    async def first() -> Mail:
+        spool = place.spool()
+        one = large(spool, YOU) if kind == "file" else mail(YOU)
+        await accept(spool, one)
+        # Ends without `close`, as a killed process does; only the file lock is given back.
+        for store in spool._stores:
+            store._close()
+        return one
+
+    async def second(one: Mail) -> None:
+        place.clock.at = NOW + 5
+        spool = place.spool("node/0/boot2")
+        assert await spool.take_back(place.clock.at) == 1
+        assert await spool.next_due() == {"exchange": place.clock.at}
+        (again,) = await spool.take_due("exchange", place.clock.at, 10, 1 << 30)
+        assert again.id == one.id
+        assert again.trace_field == one.trace_field
+        assert again.session == one.session
+        assert octets(again) == (LARGE if kind == "file" else octets(one))
+        assert again.recipients[0].state is RecipientState.ACTIVE
+        await spool.close()
+
+    one = run(first)
+    run(lambda: second(one))
+    assert "taken-over" in place.trail(one.id)
+
+
+@pytest.mark.parametrize("kind", ["inline", "file"])
+def test_the_last_final_result_deletes_the_content_unless_one_failed(place: Place, kind: str) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        for failing in (False, True):
+            one = large(spool, YOU, TWO) if kind == "file" else mail(YOU, TWO)
+            await accept(spool, one)
+            await record(spool, Outcome(one, changed(one, RecipientState.RELAYED), (ATTEMPT,)))
+            state = RecipientState.FAILED if failing else RecipientState.RELAYED
+            await record(spool, Outcome(one, changed(one, state, 1), (ATTEMPT,)))
+            found = place.found(one.id)
+            assert found["open"] in (False, 0)
+            assert len(found["attempts"]) == 2  # type: ignore[arg-type]
+            assert len(found["contents"]) == (1 if failing else 0)  # type: ignore[arg-type]
+        files = sum(len(names) for _, _, names in os.walk(Path(place.data_dir) / "content"))
+        assert files == (1 if kind == "file" and place.database == "sqlite" else 0)
+        place.clock.at = NOW + 100
+        assert await spool.purge(place.clock.at, 200) == 0
+        assert await spool.purge(place.clock.at, 50) == 1
+        assert sum(len(names) for _, _, names in os.walk(Path(place.data_dir) / "content")) == 0
+        await spool.close()
+
+    run(main)
+
+
+def test_a_dsn_is_stored_in_the_commit_of_the_outcome_that_calls_for_it(place: Place) -> None:
+    async def main() -> tuple[Mail, Mail]:
+        spool = place.spool()
+        one, dsn = mail(YOU), replace(mail("sender@outside.example"), own=True, reverse_path="")
+        await accept(spool, one)
+        failed = changed(one, RecipientState.FAILED)
+        await record(spool, Outcome(one, failed, (), (), ((dsn, (TrailEntry(NOW, "generated", {}),)),)))
+        await record(spool, Outcome(dsn, changed(dsn, RecipientState.RELAYED)))
+        await spool.close()
+        return one, dsn
+
+    one, dsn = run(main)
+    assert place.states(one.id) == ["failed"]
+    assert place.states(dsn.id) == ["relayed"]
+
+
+def test_an_outcome_without_the_lease_is_void(place: Place) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        one = mail(YOU)
+        await accept(spool, one)
+        await record(spool, Outcome(one, changed(one, RecipientState.QUEUED, due_at=NOW + 60)))
+        with pytest.raises(LeaseLost):
+            await record(spool, Outcome(one, changed(one, RecipientState.RELAYED)))
+        assert place.states(one.id) == ["queued"]
+        await spool.close()
+
+    run(main)
+
+
+def test_due_mail_is_taken_oldest_first_within_its_bounds_and_by_next_hop(place: Place) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        mails = [mail(YOU) for _ in range(5)]
+        for age, one in enumerate(mails):
+            waiting = replace(one.recipients[0], state=RecipientState.QUEUED, due_at=NOW - age)
+            await accept(spool, replace(one, recipients=(waiting,)))
+        later = mail(YOU)
+        await accept(spool, replace(later, recipients=changed(later, RecipientState.QUEUED, due_at=NOW + 60)))
+        other = mail(TWO)
+        await accept(spool, replace(other, recipients=changed(other, RecipientState.QUEUED, profile="other")))
+        assert await spool.next_due() == {"exchange": NOW - 4, "other": NOW}
+        taken = await spool.take_due("exchange", NOW, 2, 1 << 30)
+        assert [m.id for m in taken] == [mails[4].id, mails[3].id]
+        one_by_octets = await spool.take_due("exchange", NOW, 10, 1)
+        assert [m.id for m in one_by_octets] == [mails[2].id]
+        rest = await spool.take_due("exchange", NOW, 10, 1 << 30)
+        assert [m.id for m in rest] == [mails[1].id, mails[0].id]
+        assert await spool.take_due("exchange", NOW, 10, 1 << 30) == []
+        await spool.close()
+
+    run(main)
+
+
+def test_a_deferred_recipient_does_not_end_the_mail_of_the_others(place: Place) -> None:
+    async def main() -> Mail:
+        spool = place.spool()
+        one = mail(YOU, TWO)
+        await accept(spool, one)
+        both = changed(one, RecipientState.RELAYED) + changed(one, RecipientState.QUEUED, 1, due_at=NOW + 60, tries=1)
+        await record(spool, Outcome(one, both, (ATTEMPT,)))
+        place.clock.at = NOW + 60
+        (again,) = await spool.take_due("exchange", NOW + 60, 10, 1 << 30)
+        assert [(r.address, r.tries) for r in again.recipients] == [(TWO, 1)]
+        await record(spool, Outcome(again, (replace(again.recipients[0], state=RecipientState.RELAYED),), (ATTEMPT,)))
+        await spool.close()
+        return one
+
+    one = run(main)
+    assert place.states(one.id) == ["relayed", "relayed"]
+    found = place.found(one.id)
+    assert found["contents"] == []
+    assert [attempt["n"] for attempt in found["attempts"]] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_a_version_without_spoofed_fields_keeps_its_cuts(place: Place) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        one = mail(YOU)
+        source = one.contents[0].source
+        one = replace(
+            one,
+            contents=(Content(source), Content(source, ((0, 12),))),
+            recipients=changed(one, RecipientState.QUEUED, version=1),
+        )
+        await accept(spool, one)
+        (again,) = await spool.take_due("exchange", NOW, 10, 1 << 30)
+        assert again.contents == one.contents
+        await spool.close()
+
+    run(main)
+
+
+def test_operators_commands_change_rows_and_leave_a_trail(place: Place) -> None:
+    async def main() -> Mail:
+        spool = place.spool()
+        one = mail(YOU)
+        await accept(spool, replace(one, recipients=changed(one, RecipientState.QUEUED, due_at=NOW + 600)))
+
+        async def act(kind: str, target: str = "") -> int:
+            return (await spool.act(QueueCommand(1, kind, "op", (one.id,), "", target), NOW)).recipients
+
+        assert await act("hold") == 1
+        assert place.states(one.id) == ["held"]
+        assert await spool.next_due() == {}
+        assert await act("retry") == 0
+        assert await act("release") == 1
+        assert await spool.next_due() == {"exchange": NOW}
+        assert await act("reroute", "other") == 1
+        assert await spool.next_due() == {"other": NOW}
+        assert await act("delete") == 1
+        assert place.states(one.id) == ["deleted"]
+        await spool.close()
+        return one
+
+    one = run(main)
+    assert place.trail(one.id) == ["received", "held", "released", "rerouted", "deleted"]
+    found = place.found(one.id)
+    assert found["contents"] == []
+
+
+def test_a_command_on_all_reaches_a_queue_longer_than_one_transaction(place: Place) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        for _ in range(600):
+            one = mail(YOU)
+            await accept(spool, replace(one, recipients=changed(one, RecipientState.QUEUED, due_at=NOW + 600)))
+        acted = await spool.act(QueueCommand(1, "retry", "op"), NOW)
+        assert acted.recipients == 600
+        assert await spool.next_due() == {"exchange": NOW}
+        await spool.close()
+
+    run(main)
+
+
+def test_a_failed_email_can_be_opened_again_while_its_content_is_kept(place: Place) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        one = mail(YOU)
+        await accept(spool, one)
+        await record(spool, Outcome(one, changed(one, RecipientState.FAILED)))
+        assert (await spool.act(QueueCommand(1, "retry", "op", (one.id,)), NOW)).recipients == 1
+        (again,) = await spool.take_due("exchange", NOW, 10, 1 << 30)
+        assert octets(again) == octets(one)
+        await spool.close()
+
+    run(main)
+
+
+def test_two_workers_never_take_the_same_mail(place: Place) -> None:
+    async def main() -> None:
+        first, second = place.spool("node/0/boot"), place.spool("node/1/boot")
+        ids = set()
+        for number in range(40):
+            one = mail(YOU)
+            ids.add(one.id)
+            waiting = replace(one, recipients=changed(one, RecipientState.QUEUED))
+            await accept(first if number % 2 else second, waiting)
+        taken: list[str] = []
+        while len(taken) < len(ids):
+            both = await asyncio.gather(
+                first.take_due("exchange", NOW, 3, 1 << 30), second.take_due("exchange", NOW, 3, 1 << 30)
+            )
+            taken += [m.id for some in both for m in some]
+        assert len(taken) == len(set(taken))
+        assert set(taken) == ids
+        await first.close()
+        await second.close()
+
+    run(main)
+
+
+def test_another_node_takes_over_when_a_lease_has_run_out(postgres: str, tmp_path: Path) -> None:
+    from support.postgres import new_database
+
+    place = Place(str(tmp_path / "one"), new_database(postgres))
+
+    async def main() -> None:
+        first = place.spool("alpha/0/a")
+        second = place.spool("beta/0/b", str(tmp_path / "two"))
+        one = large(first, YOU)
+        await accept(first, one)
+        assert await second.take_back(NOW + 29) == 0
+        place.clock.at = NOW + 25
+        assert await second.renew()
+        place.clock.at = NOW + 31
+        assert await second.take_back(place.clock.at) == 1
+        (again,) = await second.take_due("exchange", place.clock.at, 10, 1 << 30)
+        assert octets(again) == LARGE
+        assert not first.lease_fresh()
+        assert not await first.renew()
+        with pytest.raises(LeaseLost):
+            await record(first, Outcome(one, changed(one, RecipientState.RELAYED)))
+        await record(second, Outcome(again, changed(again, RecipientState.RELAYED)))
+        await first.close()
+        await second.close()
+
+    run(main)
+
+
+def test_a_worker_adopts_the_file_of_one_that_is_gone(tmp_path: Path) -> None:
+    place = Place(str(tmp_path), "sqlite")
+
+    async def main() -> None:
+        first, second = place.spool("node/0/boot"), place.spool("node/1/boot")
+        one = mail(YOU)
+        await accept(second, one)
+        for store in second._stores:
+            store._close()
+        assert await first.take_back(NOW) == 1
+        (again,) = await first.take_due("exchange", NOW, 10, 1 << 30)
+        assert again.id == one.id
+        await record(first, Outcome(again, changed(again, RecipientState.RELAYED)))
+        await first.close()
+
+    run(main)
+    assert sorted(p.name for p in tmp_path.glob("mail-*.db")) == ["mail-000.db", "mail-001.db"]
+
+
+def test_leftover_files_are_swept_at_the_start(tmp_path: Path) -> None:
+    place = Place(str(tmp_path), "sqlite")
+
+    async def main() -> None:
+        spool = place.spool()
+        await accept(spool, large(spool, YOU))
+        await spool.close()
+        (tmp_path / "content" / "000" / ".tmp-half").write_bytes(b"half")
+        (tmp_path / "content" / "000" / "nobodys").write_bytes(b"whole, but no row names it")
+        spool = place.spool("node/0/boot2")
+        assert len(os.listdir(tmp_path / "content" / "000")) == 1
+        await spool.close()
+
+    run(main)
+
+
+def test_looks_for_due_mail_use_the_index_of_due_mail(tmp_path: Path) -> None:
+    from sqlalchemy import text
+
+    from posthouse.storage.database import open_sqlite
+
+    place = Place(str(tmp_path), "sqlite")
+
+    async def main() -> None:
+        await place.spool().close()
+
+    run(main)
+    database = open_sqlite(tmp_path / "mail-000.db")
+    with database.read() as connection:
+        plan = connection.execute(
+            text(
+                "EXPLAIN QUERY PLAN SELECT mail_id FROM recipient WHERE state = 'queued' AND profile = 'x' "
+                "AND due_at <= 1 ORDER BY due_at LIMIT 10"
+            )
+        ).all()
+    assert "recipient_due" in str(plan)
+    assert "TEMP B-TREE" not in str(plan)
+    database.close()
