@@ -1,0 +1,144 @@
+"""ports.InventoryStore, Accounts, Commands and History, the same on SQLite and PostgreSQL."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from posthouse.core.mail import MailId, RecipientState, TrailEntry
+from posthouse.ports import Acted, MailQuery, QueueCommand, RevisionConflict, WorkerState
+from posthouse.storage.history import History
+from posthouse.storage.open import SharedStore, open_shared
+from posthouse.storage.spool import MailSpool
+from support.flow import FakeClock, mail
+
+NOW = 1_000_000.0
+PROFILE = {"name": "exchange", "type": "smtp", "servers": ["smtp://10.0.0.1:25"]}
+RULE = {"name": "inbound", "relay": {"profile": "exchange"}}
+
+
+@pytest.fixture
+def shared(data_dir: str, database: str) -> Iterator[SharedStore]:
+    store = open_shared(data_dir, database)
+    yield store
+    store.close()
+
+
+def test_a_change_of_the_inventory_bumps_its_revision_and_only_that_profile(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    assert inventory.revision() == 0
+    other = {**PROFILE, "name": "other"}
+    assert inventory.replace([PROFILE, other], [RULE], expected_revision=0, by="op", now=NOW) == 1
+    edited = {**other, "servers": ["smtp://10.0.0.9:25"]}
+    assert inventory.replace([PROFILE, edited], [RULE], expected_revision=1, by="op", now=NOW) == 2
+    stored = inventory.load()
+    assert [(p.document["name"], p.revision) for p in stored.profiles] == [("exchange", 1), ("other", 2)]
+    assert stored.rules == (RULE,)
+    assert inventory.revision() == stored.revision == 2
+
+
+def test_the_same_inventory_again_changes_nothing(shared: SharedStore) -> None:
+    shared.inventory.replace([PROFILE], [RULE], expected_revision=0, by="op", now=NOW)
+    assert shared.inventory.replace([PROFILE], [RULE], expected_revision=1, by="op", now=NOW) == 1
+    assert len(shared.inventory.audit(10, None)) == 1
+
+
+def test_a_change_on_top_of_another_is_refused(shared: SharedStore) -> None:
+    shared.inventory.replace([PROFILE], [RULE], expected_revision=0, by="op", now=NOW)
+    with pytest.raises(RevisionConflict):
+        shared.inventory.replace([], [], expected_revision=0, by="op", now=NOW)
+    assert len(shared.inventory.load().profiles) == 1
+
+
+def test_a_key_is_known_by_its_secret_until_it_is_revoked(shared: SharedStore, database: str) -> None:
+    key, secret = shared.accounts.create_key(name="ci", role="operator", now=NOW)
+    assert secret.startswith("ph_")
+    found = shared.accounts.authenticate(secret)
+    assert found is not None
+    assert (found.id, found.role) == (key.id, "operator")
+    assert shared.accounts.authenticate(secret + "x") is None
+    assert shared.accounts.revoke_key(key.id, NOW)
+    assert not shared.accounts.revoke_key(key.id, NOW)
+    assert shared.accounts.authenticate(secret) is None
+    assert [k.revoked_at for k in shared.accounts] == [NOW]
+
+
+def test_a_command_is_pending_for_each_worker_until_it_reports(shared: SharedStore) -> None:
+    commands = shared.commands
+    for worker in ("w0", "w1"):
+        commands.heartbeat(WorkerState(worker, NOW, {"pid": 1}))
+    made = commands.submit(QueueCommand(0, "retry", "op", (MailId("m1"),)), NOW)
+    assert [c.id for c in commands.pending("w0", NOW - 1)] == [made]
+    commands.report("w0", made, Acted(2, (MailId("m1"),)), NOW)
+    assert commands.pending("w0", NOW - 1) == []
+    assert [c.mails for c in commands.pending("w1", NOW - 1)] == [("m1",)]
+    progress = commands.progress(made, NOW)
+    assert (progress.expected, progress.reported, progress.recipients, progress.mails) == (2, 1, 2, ("m1",))
+
+
+def test_a_worker_without_a_fresh_heartbeat_does_not_count(shared: SharedStore) -> None:
+    shared.commands.heartbeat(WorkerState("w0", NOW, {"sessions": 1}))
+    shared.commands.heartbeat(WorkerState("w0", NOW + 1, {"sessions": 2}))
+    assert [(w.at, w.facts) for w in shared.commands.workers(NOW + 2)] == [(NOW + 1, {"sessions": 2})]
+    assert shared.commands.workers(NOW + 60) == []
+
+
+@pytest.fixture
+def history(data_dir: str, database: str) -> Iterator[History]:
+    """Six mails in two workers' stores; the youngest is held, the one before it failed."""
+
+    async def main() -> None:
+        clock = FakeClock(NOW)
+        spools = [MailSpool(data_dir, database, f"node/{n}/b", clock, asyncio.get_running_loop()) for n in range(2)]
+        for number in range(6):
+            made = mail(f"user{number}@ours.example", at=NOW + number, subject=f"Subject {number}_%")
+            state = {5: RecipientState.HELD, 4: RecipientState.FAILED}.get(number, RecipientState.QUEUED)
+            made = replace(made, recipients=(replace(made.recipients[0], state=state, due_at=NOW + number),))
+            future: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+            spools[number % 2].accept(made, (TrailEntry(NOW, "received", {}),), future.set_result)
+            assert await future is None
+        for spool in spools:
+            await spool.close()
+
+    asyncio.run(main())
+    opened = History(data_dir, database)
+    yield opened
+    opened.close()
+
+
+def subjects(history: History, query: MailQuery) -> list[str]:
+    return [str(m["subject"])[8] for m in history.search(query)]
+
+
+def test_mails_come_newest_first_page_by_page_over_all_stores(history: History) -> None:
+    first = history.search(MailQuery(limit=4))
+    assert [str(m["subject"])[8] for m in first] == ["5", "4", "3", "2"]
+    assert subjects(history, MailQuery(limit=4, before=str(first[-1]["id"]))) == ["1", "0"]
+
+
+def test_filters_must_all_match_and_take_no_wildcards(history: History) -> None:
+    assert subjects(history, MailQuery(recipient="USER3@")) == ["3"]
+    assert subjects(history, MailQuery(subject="4_%")) == ["4"]
+    assert subjects(history, MailQuery(subject="%")) == ["5", "4", "3", "2", "1", "0"]
+    assert subjects(history, MailQuery(subject="_5")) == []
+    assert subjects(history, MailQuery(sender="outside.example", status="failed")) == ["4"]
+    assert subjects(history, MailQuery(status="held")) == ["5"]
+    assert subjects(history, MailQuery(status="queued")) == ["3", "2", "1", "0"]
+    assert subjects(history, MailQuery(since=NOW + 2, until=NOW + 4)) == ["3", "2"]
+    assert subjects(history, MailQuery(rule="INBOUND", recipient="user1")) == ["1"]
+    assert subjects(history, MailQuery(rule="inbou")) == []
+
+
+def test_the_queue_is_summed_up_by_next_hop(history: History) -> None:
+    assert history.queue() == [{"profile": "exchange", "queued": 4, "held": 1, "oldest_at": NOW, "next_due": NOW}]
+
+
+def test_one_mail_is_shown_whole_and_an_unknown_one_not_at_all(history: History) -> None:
+    newest = history.search(MailQuery(limit=1))[0]
+    whole = history.mail(str(newest["id"]))
+    assert whole is not None
+    assert whole["status"] == "held"
+    assert [entry["kind"] for entry in whole["trail"]] == ["received"]  # type: ignore[attr-defined]
+    assert whole["session"]["client_address"] == "192.0.2.1"  # type: ignore[index]
+    assert history.mail("nobody") is None
