@@ -107,8 +107,8 @@ class Session(asyncio.Protocol):
         if smtp is None or self._transport is None:
             return
         smtp.receive(data)
+        self._content_octets += len(data)
         if smtp.in_content:
-            self._content_octets += len(data)
             self._expect(self._limits.data_idle_seconds)
         if self._waits_for_us:
             self._hold_back(smtp)
@@ -198,7 +198,7 @@ class Session(asyncio.Protocol):
                 smtp.answer(self._begin_mail(self._facts, arguments))
             case ContentStarted():
                 self._content_since = self._listener.clock.monotonic()
-                self._content_octets = 0
+                self._content_octets = smtp.buffered
                 self._expect(self._limits.data_idle_seconds)
                 self._open_content(smtp)
             case ContentOctets(octets):
