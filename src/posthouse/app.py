@@ -276,11 +276,12 @@ class Worker:
         tasks = [loop.create_task(self._delivery.run()), loop.create_task(self._poll(clock, spool))]
         _say_ready(sys.stdout)
         await self._stop.wait()
-        await self._listeners.drain(settings.limits.drain_seconds)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._delivery.stop(settings.limits.drain_seconds)
+        # Together: what is still accepted stays in the spool and goes on at the next start.
+        drain = settings.limits.drain_seconds
+        await asyncio.gather(self._listeners.drain(drain), self._delivery.stop(drain))
         relay.close()
         await spool.close()
         self._shared.close()
