@@ -226,6 +226,11 @@ class ServerSession:
         return self._state in (_State.DATA, _State.BDAT, _State.SKIP_BDAT)
 
     @property
+    def discarding(self) -> bool:
+        """The client is to send octets of a refused BDAT."""
+        return self._state is _State.SKIP_BDAT
+
+    @property
     def in_transaction(self) -> bool:
         """Between MAIL and the reply to the content."""
         return self._mail is not None
@@ -322,29 +327,31 @@ class ServerSession:
 
     def _line(self) -> bytes | None:
         """The next command line without CRLF; None if it is not there yet."""
-        buffer, at = self._buffer, self._at
-        if at >= len(buffer):
-            return None
-        if self._state is _State.NEW and not self.helo and buffer.startswith(b"\x16\x03", at):
-            self._state = _State.ENDED  # a TLS hello on a clear-text port
-            return None
-        end = buffer.find(b"\r\n", at)
-        if end < 0:
-            if len(buffer) - at > self._limits.command_octets:
-                if not self._skipping_line:
-                    self._skipping_line = True
-                    self._say(_LONG_LINE)
-                # A CR at the very end may be the first half of the line end.
-                self._at = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
-            return None
-        self._at = end + 2
-        if self._skipping_line:
-            self._skipping_line = False
-            return self._line()
-        if end + 2 - at > self._limits.command_octets:
-            self._say(_LONG_LINE)
-            return None if self._state is _State.ENDED else self._line()
-        return buffer[at:end]
+        buffer, at, limit = self._buffer, self._at, self._limits.command_octets
+        while at < len(buffer):
+            if self._state is _State.NEW and not self.helo and buffer.startswith(b"\x16\x03", at):
+                self._state = _State.ENDED  # a TLS hello on a clear-text port
+                return None
+            end = buffer.find(b"\r\n", at)
+            if end < 0:
+                break
+            self._at = end + 2
+            if self._skipping_line:
+                self._skipping_line = False
+            elif end + 2 - at <= limit:
+                return buffer[at:end]
+            else:
+                self._say(_LONG_LINE)
+                if self._over():
+                    return None
+            at = end + 2
+        if len(buffer) - at > limit:
+            if not self._skipping_line:
+                self._skipping_line = True
+                self._say(_LONG_LINE)
+            # A CR at the very end may be the first half of the line end.
+            self._at = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
+        return None
 
     def _command(self, line: bytes) -> Event | None:
         if b"\n" in line or b"\r" in line or b"\0" in line:

@@ -83,6 +83,7 @@ class Session(asyncio.Protocol):
         self._allowed = 0.0
         self._content_since = 0.0
         self._content_octets = 0
+        self._discarding = False
         self._waits_for_us = False
         self._facts: SessionFacts | None = None
 
@@ -385,7 +386,7 @@ class Session(asyncio.Protocol):
         self._close()
 
     def _last_word(self, said: Reply) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(said.encode())
         self._close()
 
@@ -427,6 +428,8 @@ class Session(asyncio.Protocol):
         if self._transport is None:
             return
         now = self._listener.clock.monotonic()
+        if self._smtp is not None:
+            self._measure_discarded(self._smtp, now)
         allowed = min(self._allowed, self._limits.stress_seconds) if self._listener.stressed else self._allowed
         left = self._expected_since + allowed - now
         if self._transport.is_closing():
@@ -446,6 +449,12 @@ class Session(asyncio.Protocol):
                 self._time_out(_SLOW)
                 return
         self._timer = self._loop.call_later(min(max(0.05, left), _TICK), self.look_at_deadlines)
+
+    def _measure_discarded(self, smtp: ServerSession, now: float) -> None:
+        """Octets of a refused BDAT begin no content, so their rate is measured from the first look at them."""
+        if smtp.discarding and not self._discarding:
+            self._content_since, self._content_octets = now, 0
+        self._discarding = smtp.discarding
 
     def _time_out(self, said: Reply) -> None:
         self._last_word(said)

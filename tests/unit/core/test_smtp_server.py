@@ -308,6 +308,12 @@ def test_overlong_line_is_one_500_and_takes_no_memory(step: int) -> None:
     assert smtp.buffered == 0
 
 
+def test_any_number_of_overlong_lines_may_come_in_one_buffer() -> None:
+    limits = Limits(command_octets=512, errors=1000)
+    octets = (b"NOOP " + b"x" * 600 + b"\r\n") * 1001
+    assert converse([octets], new_session(limits=limits)).codes == [500] * 1001 + [421]
+
+
 def test_line_of_exactly_the_limit_is_taken() -> None:
     limit = Limits().command_octets
     assert said(b"NOOP " + b"x" * (limit - 7) + b"\r\n").codes == [250]

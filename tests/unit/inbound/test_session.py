@@ -350,6 +350,30 @@ def test_octets_of_bdat_count_toward_the_rate_though_they_come_with_their_comman
     run(test)
 
 
+def test_octets_of_a_refused_bdat_have_a_rate_of_their_own() -> None:
+    def test(bench: Bench) -> None:
+        session, wire = bench.connect()
+        for _ in range(2):
+            bench.after(250, session)
+            session.data_received(b"EHLO t.example\r\n")
+            bench.after(250, session)
+            session.data_received(b"BDAT 50000 LAST\r\n")
+            bench.after(5, session)
+            for _ in range(10):
+                session.data_received(b"x" * 5000)
+                bench.after(10, session)
+            assert wire.text.endswith("503 5.5.1 MAIL first\r\n")
+        session.data_received(b"BDAT 50000 LAST\r\n")
+        for _ in range(7):
+            bench.after(10, session)
+            assert not wire.is_closing()
+            session.data_received(b"x" * 4000)
+        bench.after(1, session)
+        assert wire.text.endswith("421 4.4.2 Content comes too slowly\r\n")
+
+    run(test)
+
+
 def test_no_deadline_holds_while_the_client_waits_for_us() -> None:
     reception = MemoryReception(answer=None)
 
@@ -398,6 +422,17 @@ def test_closed_connection_that_does_not_drain_is_cut_off() -> None:
         assert not wire.is_aborted()
         bench.after(1, session)
         assert wire.is_aborted()
+
+    run(test)
+
+
+def test_last_word_is_said_once() -> None:
+    def test(bench: Bench) -> None:
+        session, wire = bench.connect()
+        session.data_received(b"QUIT\r\n")
+        assert session.idle
+        session.shut_down()
+        assert wire.text.endswith("221 2.0.0 Bye\r\n")
 
     run(test)
 
