@@ -1,0 +1,119 @@
+"""However many mails wait for other next hops, looking for due mail stays a step in an index (SQLite)."""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+
+from posthouse.core.mail import RecipientState
+from posthouse.storage.open import open_spool
+from support.flow import FakeClock, mail
+
+NOW = 1_000_000.0
+ELSEWHERE = 200_000
+Statement = tuple[str, object]
+
+
+@contextmanager
+def selects_seen() -> Iterator[list[Statement]]:
+    """Every SELECT that SQLAlchemy sends in the block, with its parameters."""
+    seen: list[Statement] = []
+
+    def note(_c: Connection, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if statement.lstrip().startswith(("SELECT", "WITH")):
+            seen.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def wait_elsewhere(database: Path) -> None:
+    """As many mails wait for three other next hops, one recipient each."""
+    with sqlite3.connect(database) as connection:
+        for table, values in (("mail", {"open": 1}), ("recipient", {"state": "queued", "seq": 0})):
+            columns = [row[1:3] for row in connection.execute(f"PRAGMA table_info({table})")]
+            marks = ",".join("?" * len(columns))
+
+            def row(
+                number: int, columns: list[tuple[str, str]] = columns, values: dict[str, object] = values
+            ) -> list[object]:
+                return [
+                    f"m{number:07d}"
+                    if name in ("id", "mail_id")
+                    else f"hop{number % 3}"
+                    if name == "profile"
+                    else NOW - number
+                    if name == "due_at"
+                    else None
+                    if name in ("lease_owner", "kept_since")
+                    else values.get(name, b"" if kind == "BLOB" else "" if kind == "TEXT" else 0)
+                    for name, kind in columns
+                ]
+
+            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", map(row, range(ELSEWHERE)))
+    connection.close()
+
+
+def plans(database: Path, statements: list[Statement]) -> dict[str, str]:
+    """The plan of each statement, without ANALYZE as in operation."""
+    connection = sqlite3.connect(database)
+    found = {
+        statement: "\n".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+        for statement, parameters in statements
+    }
+    connection.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Plans of what `take_due` and `next_due` ask, on a spool where much waits elsewhere."""
+    data_dir = tmp_path_factory.mktemp("plans")
+    database = data_dir / "mail-000.db"
+    seen: dict[str, list[Statement]] = {}
+
+    async def main() -> None:
+        spool = open_spool(str(data_dir), "sqlite", "node/0/boot", FakeClock(NOW), asyncio.get_running_loop())
+        one = mail("a@ours.example")
+        queued = tuple(replace(r, state=RecipientState.QUEUED) for r in one.recipients)
+        future: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        spool.accept(replace(one, recipients=queued), (), future.set_result)
+        assert await future is None
+        wait_elsewhere(database)
+        with selects_seen() as seen["next_due"]:
+            due = await spool.next_due()
+        assert due == {"exchange": NOW, **{f"hop{n}": NOW - max(range(n, ELSEWHERE, 3)) for n in range(3)}}
+        with selects_seen() as seen["take_due"]:
+            assert [m.id for m in await spool.take_due("exchange", NOW, 50, 1 << 30)] == [one.id]
+        await spool.close()
+
+    asyncio.run(main())
+    return {call: plans(database, statements) for call, statements in seen.items()}
+
+
+@pytest.mark.parametrize("call", ["take_due", "next_due"])
+def test_no_look_for_due_mail_reads_a_whole_table(looked: dict[str, dict[str, str]], call: str) -> None:
+    of_recipients = {sql: plan for sql, plan in looked[call].items() if "recipient" in sql}
+    assert any("recipient_due" in plan for plan in of_recipients.values())
+    for sql, plan in looked[call].items():
+        assert not re.search(r"SCAN (recipient|mail|content|r|m)\b", plan), f"{sql}\n{plan}"
+        assert "AUTOMATIC" not in plan, f"{sql}\n{plan}"
+
+
+def test_the_oldest_due_are_found_without_sorting(looked: dict[str, dict[str, str]]) -> None:
+    by_age = {
+        sql: plan for call in looked.values() for sql, plan in call.items() if "ORDER BY recipient.due_at" in sql
+    }
+    assert by_age
+    for sql, plan in by_age.items():
+        assert "recipient_due" in plan, f"{sql}\n{plan}"
+        assert "TEMP B-TREE" not in plan, f"{sql}\n{plan}"
