@@ -17,7 +17,7 @@ from support.flow import FakeClock, mail
 
 NOW = 1_000_000.0
 ELSEWHERE = 200_000
-Statement = tuple[str, object]
+Statement = tuple[str, tuple[str | float, ...]]
 
 
 @contextmanager
@@ -25,7 +25,9 @@ def selects_seen() -> Iterator[list[Statement]]:
     """Every SELECT that SQLAlchemy sends in the block, with its parameters."""
     seen: list[Statement] = []
 
-    def note(_c: Connection, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+    def note(
+        _c: Connection, _cursor: object, statement: str, parameters: tuple[str | float, ...], *_: object
+    ) -> None:
         if statement.lstrip().startswith(("SELECT", "WITH")):
             seen.append((statement, parameters))
 
@@ -38,8 +40,9 @@ def selects_seen() -> Iterator[list[Statement]]:
 
 def wait_elsewhere(database: Path) -> None:
     """As many mails wait for three other next hops, one recipient each."""
+    tables: dict[str, dict[str, object]] = {"mail": {"open": 1}, "recipient": {"state": "queued"}}
     with sqlite3.connect(database) as connection:
-        for table, values in (("mail", {"open": 1}), ("recipient", {"state": "queued", "seq": 0})):
+        for table, values in tables.items():
             columns = [row[1:3] for row in connection.execute(f"PRAGMA table_info({table})")]
             marks = ",".join("?" * len(columns))
 

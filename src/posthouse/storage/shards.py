@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from posthouse.storage import files
+
 _DATABASE = re.compile(r"mail-(\d{3})\.db")
 _SHARDS = 1000
 
@@ -63,4 +65,7 @@ def claim_if_free(data_dir: Path, number: int) -> Shard | None:
         return None
     shard = Shard(data_dir, number, descriptor)
     shard.content_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A file's name is only as durable as the names of the folders it is in.
+    files.fsync_folder(shard.content_folder.parent)
+    files.fsync_folder(data_dir)
     return shard
