@@ -10,7 +10,9 @@ FILE = ROOT / "docs" / "drills.md"
 
 def record(drill: str, line: str, *, passed: bool) -> None:
     """One row: date, commit, drill, verdict and figures. A tree with changes not committed is marked."""
-    commit = _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else "")
+    commit = _git("rev-parse", "--short", "HEAD") + (
+        "+" if _git("status", "--porcelain", "-uno", "--", ".", ":!docs/drills.md") else ""
+    )
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     with FILE.open("a", encoding="utf-8") as file:
         file.write(f"| {today} | {commit} | {drill} | {'passed' if passed else 'FAILED'} | {line} |\n")
