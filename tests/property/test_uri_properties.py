@@ -66,5 +66,5 @@ def test_any_text_gives_a_stable_specification_or_problems(text: str, service_ty
 @given(st.text(alphabet="smtp:/@[].?#%0123456789abx-", max_size=40), st.sampled_from(ServiceType))
 def test_near_specifications_never_hide_a_part(text: str, service_type: ServiceType) -> None:
     parsed = parse_specification(text, service_type)
-    if isinstance(parsed, Specification):
+    if isinstance(parsed, Specification) and parsed.host:  # a socket path of clamd may hold any of these
         assert not set("@?#%") & set(text)
