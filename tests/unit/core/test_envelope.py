@@ -105,6 +105,13 @@ def test_all_parameters_of_mail_are_read() -> None:
     assert parsed == MailArguments("a@b.example", 10, Body.EIGHT_BIT, True, "HDRS", "QQ+2B314159")
 
 
+def test_declared_size_of_exactly_the_limit_is_taken_fast_and_slow() -> None:
+    for argument in ("FROM:<a@b.example> SIZE=1000", "FROM:<a@b.example> RET=FULL SIZE=1000"):
+        parsed = mail(argument)
+        assert isinstance(parsed, MailArguments)
+        assert parsed.size == MAX
+
+
 def test_common_parameters_are_read_the_same_fast_and_slow() -> None:
     fast = mail("FROM:<a@B.example> SIZE=10 BODY=8BITMIME")
     slow = mail("FROM:<a@B.example> BODY=8BITMIME SIZE=10")
@@ -224,3 +231,24 @@ def test_helo_name_is_printable_and_bounded() -> None:
     assert not is_helo("a b")
     assert not is_helo("a\x1b")
     assert not is_helo("a" * 256)
+
+
+@pytest.mark.parametrize(
+    ("orcpt", "smtputf8", "taken"),
+    [
+        ("utf-8;grüße@b.example", True, True),
+        ("utf-8;grüße@b.example", False, False),
+        (r"utf-8;gr\x{FC}\x{DF}e@b.example", False, True),
+        ("UTF-8;plain@b.example", False, True),
+        (r"utf-8;a\x{0A}b@c.example", True, False),
+        (r"utf-8;a\x{0000D}b@c.example", True, False),
+        (r"utf-8;a\x{7}b@c.example", True, False),
+        ("rfc822;grüße@b.example", True, False),
+    ],
+)
+def test_utf8_original_recipient_needs_smtputf8_unless_it_is_encoded(orcpt: str, smtputf8: bool, taken: bool) -> None:
+    parsed = rcpt(f"TO:<a@b.example> ORCPT={orcpt}", smtputf8)
+    if taken:
+        assert parsed == Recipient("a@b.example", "", orcpt)
+    else:
+        assert refused(parsed) == (501, "5.5.4")

@@ -4,9 +4,9 @@ import pytest
 
 from posthouse.core.limits import Limits
 from posthouse.core.smtp_data import Newlines
-from posthouse.core.smtp_reply import reply
+from posthouse.core.smtp_reply import Reply, reply
 from posthouse.core.smtp_server import Ended, MailOffered, StartTlsAsked, XclientGiven
-from support.receiving import Dialogue, assert_wire_form, chunked, converse, new_session
+from support.receiving import QUEUED, Dialogue, assert_wire_form, chunked, converse, new_session
 
 EHLO = b"EHLO t.example\r\n"
 MAIL = b"MAIL FROM:<a@sender.example>\r\n"
@@ -39,6 +39,18 @@ def test_mail_goes_through_with_its_whole_envelope() -> None:
     assert [r.address for r in mail.envelope.recipients] == ["you@inside.example", "two@inside.example"]
     assert mail.envelope.recipients[1].notify == "NEVER"
     assert (mail.wire, mail.size, mail.header) == (b"A: b\r\n\r\n..x\r\n.\r\n", 12, b"A: b\r\n")
+
+
+@pytest.mark.parametrize("content", [b"DATA\r\nx\r\n.\r\n", b"BDAT 1 LAST\r\nx"], ids=["data", "bdat"])
+@pytest.mark.parametrize("answer", [QUEUED, reply(451, "4.3.0", "no")], ids=["taken", "refused"])
+def test_second_mail_of_a_session_has_its_own_envelope(content: bytes, answer: Reply) -> None:
+    second = b"MAIL FROM:<b@sender.example> SIZE=7\r\nRCPT TO:<two@inside.example>\r\n"
+    seen = converse([BEGIN + content + RCPT + second + content], answer=answer)
+    assert [code for code in seen.codes if code != 354] == [250, 250, 250, answer.code, 503, 250, 250, answer.code]
+    assert [(m.envelope.reverse_path, [r.address for r in m.envelope.recipients]) for m in seen.mails] == [
+        ("a@sender.example", ["you@inside.example"]),
+        ("b@sender.example", ["two@inside.example"]),
+    ]
 
 
 def test_ehlo_offers_what_the_design_names_and_no_more() -> None:

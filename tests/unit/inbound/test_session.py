@@ -27,6 +27,7 @@ class Wire(asyncio.Transport):
         self.writes: list[bytes] = []
         self.reading = True
         self.closing = self.aborted = False
+        self.closed = asyncio.Event()
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return (self.address, 4000) if name == "peername" else default
@@ -51,6 +52,7 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closing = True
+        self.closed.set()
 
     def abort(self) -> None:
         self.closing = self.aborted = True
@@ -283,6 +285,18 @@ def test_command_has_its_deadline_in_total_however_it_trickles() -> None:
     run(test)
 
 
+def test_deadline_is_looked_at_without_anybody_asking() -> None:
+    async def within() -> Wire:
+        bench = Bench(MemoryReception(), Limits(command_seconds=0), ListenerSettings(Address("", 0)), False)
+        session, wire = bench.connect()
+        assert not wire.is_closing()
+        await wire.closed.wait()
+        session.connection_lost(None)
+        return wire
+
+    assert asyncio.run(within()).text.endswith("421 4.4.2 Timeout\r\n")
+
+
 def test_reply_of_ours_starts_the_deadline_anew() -> None:
     def test(bench: Bench) -> None:
         session, wire = bench.connect()
@@ -498,6 +512,21 @@ def test_xclient_changes_the_client_for_allowed_peers_only_and_keeps_pipelined_i
     assert [(m[0].client_address, m[0].client_port, m[0].helo, m[0].peer_address) for m in reception.mails] == [
         ("203.0.113.9", 7, "real.example", "192.0.2.1"),
         ("198.51.100.1", 4000, "proxy.example", ""),
+    ]
+
+
+def test_xclient_between_two_mails_of_the_same_name_still_changes_the_client() -> None:
+    reception = MemoryReception()
+    mail = b"EHLO same.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r\n.\r\n"
+
+    def test(bench: Bench) -> None:
+        session, _ = bench.connect("192.0.2.1")
+        session.data_received(mail + b"XCLIENT ADDR=203.0.113.9 PORT=7\r\n" + mail)
+
+    run(test, reception, settings=ListenerSettings(Address("", 0), xclient_from=NET), trusted=True)
+    assert [(m[0].client_address, m[0].trusted) for m in reception.mails] == [
+        ("192.0.2.1", True),
+        ("203.0.113.9", False),
     ]
 
 
