@@ -110,7 +110,8 @@ def cut(wire: bytes, ranges: tuple[tuple[int, int], ...]) -> bytes:
         b"Authentication-Results: mx.example\r\n",
     ],
 )
-@pytest.mark.parametrize("before", [b"", b"A: b\r\n", b".A: b\r\n.C: d\r\n", b"A: b\r\n.C: d\r\n"])
+# Three and more stuffed lines: a range off by one or two would cut the CRLF before instead of the one behind.
+@pytest.mark.parametrize("before", [b"", b"A: b\r\n", b".A: b\r\n" * 3, b"A: b\r\n" + b".C: d\r\n" * 4])
 def test_spoofed_field_is_cut_whole_out_of_the_wire_form(spoofed: bytes, before: bytes) -> None:
     header = before + spoofed + b"To: x\r\n" + spoofed
     wire = (b"\r\n" + header).replace(b"\r\n.", b"\r\n..")[2:] + b"\r\n..body\r\n.\r\n"
