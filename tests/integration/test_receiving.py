@@ -181,14 +181,20 @@ def test_octets_behind_starttls_end_the_connection(loop: Loop, tmp_path: Path) -
 
 
 @LOOPS
-def test_failed_handshake_ends_the_connection_only(loop: Loop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["no-hello", "half-a-hello", "closed", "reset"])
+def test_failed_handshake_ends_the_connection_only(loop: Loop, how: str, tmp_path: Path) -> None:
     receiver = Receiver(loop, settings(ListenerTls.STARTTLS_OPTIONAL), tmp_path)
 
     def client(port: int) -> None:
         with raw(port, b"STARTTLS\r\n") as connection:
             read_until(connection, b"Ready to start TLS\r\n")
-            connection.sendall(b"this is no TLS hello\r\n")
-            assert b"250" not in read_until(connection, b"never")
+            if how == "no-hello":
+                connection.sendall(b"this is no TLS hello\r\n")
+                assert b"250" not in read_until(connection, b"never")
+            elif how == "half-a-hello":
+                connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+            elif how == "reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
             send(smtp)
 
@@ -349,6 +355,33 @@ def test_drain_tells_idle_sessions_and_lets_an_open_transaction_end(loop: Loop, 
     for connection in (*idle, *busy):
         connection.close()
     assert len(receiver.reception.mails) == 1
+
+
+@LOOPS
+@pytest.mark.parametrize("first", [V1[:9], V1 + b"STARTTLS\r\n"], ids=["header", "handshake"])
+def test_drain_ends_connections_that_are_no_session_yet(loop: Loop, first: bytes, tmp_path: Path) -> None:
+    receiver = Receiver(loop, settings(ListenerTls.STARTTLS_OPTIONAL, proxy=True), tmp_path)
+    pending: list[socket.socket] = []
+
+    def client(port: int) -> None:
+        pending.append(socket.create_connection(("127.0.0.1", port), 20))
+        pending[0].sendall(first)
+        if first.endswith(b"\n"):
+            read_until(pending[0], b"Ready to start TLS\r\n")
+        with raw(
+            port, V1
+        ) as later:  # connections are taken in their order: once this one is greeted, so is the other
+            read_until(later, b"220 ")
+
+    async def drained(listeners: Listeners) -> None:
+        await listeners.drain(20)
+
+    receiver.run(client, drained)
+    with pending[0]:
+        try:
+            assert read_until(pending[0], b"never") in (b"", b"421 4.3.2 Service shutting down\r\n")
+        except ConnectionResetError:
+            pass
 
 
 @LOOPS

@@ -7,7 +7,6 @@ reading, so a session's memory is bounded.
 
 import asyncio
 import os
-import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
@@ -120,6 +119,8 @@ class Session(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is None:
+            return
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
@@ -328,9 +329,10 @@ class Session(asyncio.Protocol):
                 server_side=True,
                 ssl_handshake_timeout=self._limits.tls_handshake_seconds,
             )
-        except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:
             log.info("TLS handshake failed", client=self._client.address, error=str(error))
             transport.abort()
+            self.connection_lost(None)  # which asyncio does not call when it comes to that within a handshake
             return
         if secured is None or self._transport is None:
             return
