@@ -2,119 +2,35 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from posthouse.core.mail import (
-    AttemptRow,
-    Content,
-    FileOctets,
-    InlineOctets,
-    Mail,
-    MailRecipient,
-    RecipientState,
-    TrailEntry,
-)
+from posthouse.core.mail import Content, Mail, RecipientState, TrailEntry
 from posthouse.ports import LeaseLost, Outcome, QueueCommand
-from posthouse.storage.history import History
-from posthouse.storage.spool import MailSpool
-from support.flow import FakeClock, mail
-
-T = TypeVar("T")
-NOW = 1_000_000.0
-LARGE = (b"x" * 98 + b"\r\n") * 4000 + b".\r\n"
-YOU, TWO = "you@ours.example", "two@ours.example"
-
-
-class Place:
-    """A data dir and a database; opens spools there."""
-
-    def __init__(self, data_dir: str, database: str) -> None:
-        self.data_dir, self.database = data_dir, database
-        self.clock = FakeClock(NOW)
-
-    def spool(self, owner: str = "node/0/boot", data_dir: str | None = None) -> MailSpool:
-        folder = data_dir or self.data_dir
-        Path(folder).mkdir(exist_ok=True)
-        return MailSpool(folder, self.database, owner, self.clock, asyncio.get_running_loop())
-
-    def found(self, mail_id: str) -> Mapping[str, object]:
-        history = History(self.data_dir, self.database)
-        try:
-            found = history.mail(mail_id)
-        finally:
-            history.close()
-        assert found is not None
-        return found
-
-    def trail(self, mail_id: str) -> list[str]:
-        entries = self.found(mail_id)["trail"]
-        assert isinstance(entries, list)
-        return [entry["kind"] for entry in entries]
-
-    def states(self, mail_id: str) -> list[str]:
-        rows = self.found(mail_id)["recipients"]
-        assert isinstance(rows, list)
-        return [row["state"] for row in rows]
+from support.flow import mail
+from support.storage import (
+    ATTEMPT,
+    LARGE,
+    NOW,
+    TWO,
+    YOU,
+    Place,
+    accept,
+    changed,
+    die,
+    large,
+    lease_runs_out,
+    octets,
+    record,
+    run,
+)
 
 
 @pytest.fixture
 def place(data_dir: str, database: str) -> Place:
     return Place(data_dir, database)
-
-
-def run(main: Callable[[], Awaitable[T]]) -> T:
-    async def wrapped() -> T:
-        return await main()
-
-    return asyncio.run(wrapped())
-
-
-async def accept(spool: MailSpool, one: Mail) -> None:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(error: Exception | None) -> None:
-        future.set_result(None) if error is None else future.set_exception(error)
-
-    spool.accept(one, (TrailEntry(NOW, "received", {"reply": "250"}),), done)
-    await future
-
-
-async def record(spool: MailSpool, outcome: Outcome) -> None:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(error: Exception | None) -> None:
-        future.set_result(None) if error is None else future.set_exception(error)
-
-    spool.record(outcome, done)
-    await future
-
-
-def changed(one: Mail, state: RecipientState, seq: int = 0, **more: object) -> tuple[MailRecipient, ...]:
-    return (replace(one.recipients[seq], state=state, **more),)  # type: ignore[arg-type]
-
-
-def large(spool: MailSpool, *addresses: str) -> Mail:
-    sink = spool.open_content()
-    for start in range(0, len(LARGE), 60_000):
-        sink.write(LARGE[start : start + 60_000])
-    content = sink.close(size=len(LARGE) - 3, header=b"", normalised=0).content
-    assert isinstance(content.source, FileOctets)
-    return replace(mail(*addresses), contents=(content,))
-
-
-def octets(one: Mail) -> bytes:
-    source = one.contents[0].source
-    return source.octets if isinstance(source, InlineOctets) else Path(source.path).read_bytes()
-
-
-ATTEMPT = AttemptRow(
-    NOW, 0.1, "exchange", "smtp://10.0.0.1:25", ("smtp://10.0.0.1:25",), "relayed", "250", ((0, "relayed", "250"),)
-)
 
 
 @pytest.mark.parametrize("kind", ["inline", "file"])
@@ -123,9 +39,7 @@ def test_mail_of_a_worker_that_died_comes_back_whole_and_due_now(place: Place, k
         spool = place.spool()
         one = large(spool, YOU) if kind == "file" else mail(YOU)
         await accept(spool, one)
-        # Ends without `close`, as a killed process does; only the file lock is given back.
-        for store in spool._stores:
-            store._close()
+        await die(spool)
         return one
 
     async def second(one: Mail) -> None:
@@ -353,15 +267,13 @@ def test_another_node_takes_over_when_a_lease_has_run_out(postgres: str, tmp_pat
         second = place.spool("beta/0/b", str(tmp_path / "two"))
         one = large(first, YOU)
         await accept(first, one)
-        assert await second.take_back(NOW + 29) == 0
-        place.clock.at = NOW + 25
-        assert await second.renew()
-        place.clock.at = NOW + 31
-        assert await second.take_back(place.clock.at) == 1
+        assert await second.take_back(NOW) == 0
+        lease_runs_out(place.database, "alpha/0/a")
+        assert await second.take_back(NOW) == 1
         (again,) = await second.take_due("exchange", place.clock.at, 10, 1 << 30)
         assert octets(again) == LARGE
-        assert not first.lease_fresh()
         assert not await first.renew()
+        assert not first.lease_fresh()
         with pytest.raises(LeaseLost):
             await record(first, Outcome(one, changed(one, RecipientState.RELAYED)))
         await record(second, Outcome(again, changed(again, RecipientState.RELAYED)))
@@ -378,8 +290,7 @@ def test_a_worker_adopts_the_file_of_one_that_is_gone(tmp_path: Path) -> None:
         first, second = place.spool("node/0/boot"), place.spool("node/1/boot")
         one = mail(YOU)
         await accept(second, one)
-        for store in second._stores:
-            store._close()
+        await die(second)
         assert await first.take_back(NOW) == 1
         (again,) = await first.take_due("exchange", NOW, 10, 1 << 30)
         assert again.id == one.id

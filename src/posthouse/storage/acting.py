@@ -1,6 +1,8 @@
 """Operators' commands on the queue, and the end of failed emails' content."""
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, exists, or_, select, update
 
 from posthouse.core.mail import MailId, RecipientState, TrailEntry
 from posthouse.ports import Acted, QueueCommand
@@ -15,13 +17,6 @@ QUEUED, HELD, FAILED, DELETED = (
     RecipientState.FAILED,
     RecipientState.DELETED,
 )
-_FROM: dict[str, tuple[RecipientState, ...]] = {
-    "retry": (QUEUED,),
-    "hold": (QUEUED,),
-    "release": (HELD,),
-    "reroute": (QUEUED, HELD),
-    "delete": (QUEUED, HELD),
-}
 _KIND = {
     "retry": "retried",
     "hold": "held",
@@ -34,57 +29,71 @@ _KIND = {
 AT_ONCE = 500
 """Recipients changed in one transaction, so that a command on a long queue does not hold up new mail."""
 
+_r, _m, _c = schema.recipient.c, schema.mail.c, schema.content.c
+
 
 def act(store: MailStore, batch: Batch, command: QueueCommand, now: float) -> Acted:
-    """Carries out a command on up to AT_ONCE recipients; to be called again until it changes none."""
-    r, m = schema.recipient.c, schema.mail.c
-    states = _FROM[command.kind]
-    wanted: ColumnElement[bool] = r.state.in_([state.value for state in states])
-    if command.mails and command.kind in ("retry", "reroute"):
-        # A failed email may be opened again while its content is kept.
-        kept = exists().where(schema.content.c.mail_id == r.mail_id)
-        wanted = or_(wanted, and_(r.state == FAILED.value, kept))
-    conditions = [wanted, or_(m.lease_owner.is_(None), m.lease_owner == store.owner)]
-    if command.kind == "retry":
-        conditions.append(or_(r.due_at > now, r.state == FAILED.value))
-    if command.kind == "reroute":
-        conditions.append(r.profile != command.target)
-    if command.mails:
-        conditions.append(r.mail_id.in_(command.mails))
-    if command.profile:
-        conditions.append(r.profile == command.profile)
+    """Carries out a command on up to AT_ONCE recipients; to be called again until it changes fewer.
+
+    Done again it changes nothing, so that several workers may obey the same command.
+    """
     rows = batch.connection.execute(
-        select(r.mail_id, r.seq, r.state)
-        .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
-        .where(*conditions)
+        select(_r.mail_id, _r.seq)
+        .join_from(schema.recipient, schema.mail, _r.mail_id == _m.id)
+        .where(*_conditions(store, command, now))
         .limit(AT_ONCE)
         .with_for_update(skip_locked=True)  # what another worker has just taken, or is changing, is left to it
     ).all()
-    values = _values(command, now)
     by_mail: dict[MailId, list[int]] = {}
-    for row in rows:
-        by_mail.setdefault(row.mail_id, []).append(row.seq)
+    for mail_id, seq in rows:
+        by_mail.setdefault(mail_id, []).append(seq)
+    if not by_mail:
+        return Acted(0)
+    batch.connection.execute(
+        update(schema.recipient)
+        .where(_r.mail_id == bindparam("mail"), _r.seq == bindparam("number"))
+        .values(**_values(command, now)),
+        [{"mail": mail_id, "number": seq} for mail_id, seq in rows],
+    )
+    now_are = {mail_id: Hand({}, ()) for mail_id in by_mail}
+    store.read_again(batch, now_are)
     for mail_id, seqs in by_mail.items():
-        batch.connection.execute(
-            update(schema.recipient).where(r.mail_id == mail_id, r.seq.in_(seqs)).values(**values)
-        )
-        hand = store.hands.get(mail_id)
-        if hand is not None:
-            hand.stale = True
-        passing = Hand({}, ())
-        store.read_again(batch, {mail_id: passing})
-        detail: dict[str, object] = {"by": command.by, "recipients": seqs}
+        detail: dict[str, object] = {"by": command.by, "recipients": sorted(seqs)}
         if command.kind == "reroute":
             detail["profile"] = command.target
         entry = TrailEntry(now, _KIND[command.kind], detail)
-        batch.connection.execute(
-            schema.trail.insert().values(
-                dict(zip(schema.trail.c.keys(), trail_row(mail_id, passing.entries, entry), strict=True))
-            )
-        )
-        if hand is None:
-            _settle(store, batch, mail_id, passing, now)
+        batch.trail.append(trail_row(mail_id, now_are[mail_id].entries, entry))
+        if mail_id in store.hands:
+            store.hands[mail_id].stale = True
+    free = {mail_id: hand for mail_id, hand in now_are.items() if not hand.has(RecipientState.ACTIVE)}
+    _settle(store, batch, free, now)
     return Acted(len(rows), tuple(by_mail))
+
+
+def _conditions(store: MailStore, command: QueueCommand, now: float) -> Iterable[ColumnElement[bool]]:
+    """Which recipients the command concerns, of mails that this worker leases or nobody does."""
+    match command.kind:
+        case "retry":
+            wanted = and_(schema.IS_QUEUED, _r.due_at > now)
+        case "hold":
+            wanted = schema.IS_QUEUED
+        case "release":
+            wanted = schema.IS_HELD
+        case "reroute" | "delete":
+            wanted = or_(schema.IS_QUEUED, schema.IS_HELD)
+        case _:
+            raise ValueError(f"no such command: {command.kind!r}")
+    if command.mails and command.kind in ("retry", "reroute"):
+        # A failed email may be opened again while its content is kept.
+        wanted = or_(wanted, and_(_r.state == FAILED.value, exists().where(_c.mail_id == _r.mail_id)))
+    yield wanted
+    yield or_(_m.lease_owner.is_(None), _m.lease_owner == store.owner)
+    if command.kind == "reroute":
+        yield or_(_r.profile != command.target, _r.state == FAILED.value)
+    if command.mails:
+        yield _r.mail_id.in_(command.mails)
+    if command.profile:
+        yield _r.profile == command.profile
 
 
 def _values(command: QueueCommand, now: float) -> dict[str, object]:
@@ -93,46 +102,53 @@ def _values(command: QueueCommand, now: float) -> dict[str, object]:
             return {"state": QUEUED.value, "due_at": now, "updated_at": now}
         case "hold":
             return {"state": HELD.value, "updated_at": now}
-        case "reroute":
-            return {"state": QUEUED.value, "profile": command.target, "due_at": now, "updated_at": now}
+        case "reroute":  # what is held stays so
+            state = case((_r.state == HELD.value, HELD.value), else_=QUEUED.value)
+            return {"state": state, "profile": command.target, "due_at": now, "updated_at": now}
         case "delete":
             return {"state": DELETED.value, "updated_at": now, "detail": f"deleted by {command.by}"}
         case _:
             raise ValueError(f"no such command: {command.kind!r}")
 
 
-def _settle(store: MailStore, batch: Batch, mail_id: MailId, hand: Hand, now: float) -> None:
-    """The mail's row after a command, for a mail that nobody has in hand."""
-    failed = hand.has(FAILED)
+def _settle(store: MailStore, batch: Batch, mails: Mapping[MailId, Hand], now: float) -> None:
+    """The rows of mails after a command; none of them has a recipient in memory."""
+    if not mails:
+        return
     batch.connection.execute(
         update(schema.mail)
-        .where(schema.mail.c.id == mail_id)
-        .values(open=hand.open, kept_since=now if failed and not hand.open else None)
+        .where(_m.id == bindparam("mail"))
+        .values(open=bindparam("now_open"), kept_since=bindparam("since")),
+        [
+            {
+                "mail": mail_id,
+                "now_open": hand.open,
+                "since": now if hand.has(FAILED) and not hand.open else None,
+            }
+            for mail_id, hand in mails.items()
+        ],
     )
-    if not hand.open and not failed:
-        forget_content(store, batch, mail_id)
+    forget_contents(store, batch, [i for i, hand in mails.items() if not hand.open and not hand.has(FAILED)])
 
 
-def forget_content(store: MailStore, batch: Batch, mail_id: MailId) -> None:
+def forget_contents(store: MailStore, batch: Batch, mail_ids: Sequence[MailId]) -> None:
     """Content rows now, files after the commit."""
-    c = schema.content.c
-    names = batch.connection.execute(select(c.file).where(c.mail_id == mail_id, c.file.is_not(None))).scalars()
+    if not mail_ids:
+        return
+    names = batch.connection.scalars(select(_c.file).where(_c.mail_id.in_(mail_ids), _c.file.is_not(None)))
     batch.unlink.extend(store.folder / name for name in names)
-    batch.connection.execute(delete(schema.content).where(c.mail_id == mail_id))
-    batch.connection.execute(delete(schema.content_chunk).where(schema.content_chunk.c.mail_id == mail_id))
+    for table in (schema.content, schema.content_chunk):
+        batch.connection.execute(delete(table).where(table.c.mail_id.in_(mail_ids)))
 
 
 def purge(store: MailStore, batch: Batch, before: float) -> int:
-    """ports.Spool.purge for one store; at most 1000 at a time."""
-    m = schema.mail.c
-    ids = batch.connection.execute(
-        select(m.id)
-        .where(m.kept_since.is_not(None), m.kept_since < before)
-        .limit(1000)
+    """ports.Spool.purge for one store; at most AT_ONCE mails at a time."""
+    gone = batch.connection.scalars(
+        select(_m.id)
+        .where(_m.kept_since.is_not(None), _m.kept_since < before)
+        .limit(AT_ONCE)
         .with_for_update(skip_locked=True)  # an operator may be opening it again
-    ).scalars()
-    gone = list(ids)
-    for mail_id in gone:
-        forget_content(store, batch, mail_id)
-        batch.connection.execute(update(schema.mail).where(m.id == mail_id).values(kept_since=None))
+    ).all()
+    forget_contents(store, batch, [MailId(mail_id) for mail_id in gone])
+    batch.connection.execute(update(schema.mail).where(_m.id.in_(gone)).values(kept_since=None))
     return len(gone)

@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, insert, inspect, select, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from posthouse.storage import files, schema
@@ -63,7 +64,7 @@ def open_sqlite(path: Path, *, read_only: bool = False) -> Database:
     """One SQLite file: write-ahead log, full sync at every commit."""
     mode = "ro" if read_only else "rwc"
     engine = create_engine(
-        f"sqlite:///file:{path}?mode={mode}&uri=true",
+        URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": mode, "uri": "true"}),
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
     )
 

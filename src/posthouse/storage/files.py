@@ -3,10 +3,17 @@
 A fault drill replaces an entry of `calls` to make the n-th call fail or kill the process.
 """
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+_REFUSALS = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENODEV})
+_OF_ONE_TRANSACTION = frozenset({"40001", "40P01", "55P03"})
+"""PostgreSQL: serialization failure, deadlock, lock not available: say nothing about disk or server."""
 
 
 class Transaction(Protocol):
@@ -80,3 +87,10 @@ def unlink(path: Path) -> None:
 
 def commit(transaction: Transaction) -> None:
     calls.commit(transaction)
+
+
+def storage_failed(error: BaseException) -> bool:
+    """Whether disk or database refused, and not one of the units asked for what cannot be."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return getattr(error.orig, "sqlstate", None) not in _OF_ONE_TRANSACTION
+    return isinstance(error, OSError) and error.errno in _REFUSALS

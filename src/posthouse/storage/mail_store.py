@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy.engine import Transaction
 from sqlalchemy.exc import DBAPIError
 
 from posthouse.core.envelope import SessionFacts
@@ -17,6 +18,10 @@ from posthouse.storage.statements import Statements
 from posthouse.storage.units import MailUnit
 
 _SESSIONS = 256
+
+
+class CommitUncertain(Exception):
+    """The commit raised, so that nobody knows whether it took place; `__cause__` is what it raised."""
 
 
 class MailStore:
@@ -32,8 +37,11 @@ class MailStore:
         self.keeps_files = database.sqlite
         """Large content stays in files; else it lies in chunk rows and a file is a cache."""
         self.hands: dict[MailId, Hand] = {}
-        self.denied: dict[MailId, list[Path]] = {}
-        """Mails whose commit failed: if it took place all the same, their rows are deleted, and then these files."""
+        self.uncertain: set[MailId] = set()
+        """Own mails whose first commit may have taken place unseen; the outcome that makes them will come again."""
+        self.orphans: set[MailId] = set()
+        """Mails in memory that others took when the lease had run out, until the flow has learned of each."""
+        self._denied: dict[MailId, Sequence[Path]] = {}
         self._statements = Statements(database.engine.dialect)
         self._now = now
         self._close = close
@@ -43,56 +51,77 @@ class MailStore:
     # --- the writer's side ----------------------------------------------------------------------------
 
     def run(self, units: Sequence[MailUnit]) -> None:
-        """All units in one commit; if that fails each in one of its own, so that none spoils another."""
+        """All units in one commit. If one of them spoils it each has a commit of its own; if disk or database refuse,
+        all have failed, for asking again for each would hold up the queue."""
         try:
-            self._transact(units)
+            self._transact_connected(units)
         except Exception as error:
-            if len(units) == 1:
-                units[0].error = error
-            else:
+            if len(units) > 1 and not (isinstance(error, CommitUncertain) or files.storage_failed(error)):
                 for unit in units:
-                    try:
-                        self._transact([unit])
-                    except Exception as own:
-                        unit.error = own
+                    self.run([unit])
+                return
+            cause = error.__cause__ if isinstance(error, CommitUncertain) else error
+            for unit in units:
+                unit.error = unit.error or (cause if isinstance(cause, Exception) else error)
         for unit in units:
             unit.conclude()
 
+    def _transact_connected(self, units: Sequence[MailUnit]) -> None:
+        """A connection that broke while idle says nothing about the server as it is now: one more try."""
+        idle = self._connection is not None
+        try:
+            self._transact(units)
+        except DBAPIError as error:
+            if not (idle and error.connection_invalidated):
+                raise
+            self._transact(units)
+
     def _transact(self, units: Sequence[MailUnit]) -> None:
         connection = self._connect()
-        transaction = connection.begin()
         batch = Batch(connection, self._statements, self._now())
-        committing = False
-        denied = list(self.denied)
+        transaction: Transaction | None = None
         try:
-            for mail_id in denied:
-                self.delete_mail(batch, mail_id)
+            transaction = connection.begin()
+            denied = dict(self._denied)
+            self.delete_mails(batch, list(denied))
             for unit in units:
-                unit.stage(batch)
+                unit.error = unit.refusal()
+                if unit.error is None:
+                    unit.stage(batch)
             batch.finish()
-            committing = True
-            files.commit(transaction)
         except BaseException as error:
-            for mail_id in batch.new_hands:
-                self.hands.pop(mail_id, None)
-            for mail_id in (*batch.used_hands, *batch.released):
-                hand = self.hands.get(mail_id)
-                if hand is not None:
-                    hand.stale, hand.released = True, False
-            if committing:
-                for unit in units:
-                    for mail_id in unit.new_mails:
-                        self.denied.setdefault(mail_id, [])
+            self._roll_back(transaction, batch, error)
+            raise
+        try:
+            files.commit(transaction)
+        except Exception as error:
+            for unit in units:
+                unit.doubt()
+            self._roll_back(transaction, batch, error)
+            raise CommitUncertain from error
+        for mail_id in batch.released:
+            if mail_id in self.hands and self.hands[mail_id].released:
+                del self.hands[mail_id]
+        for mail_id, paths in denied.items():
+            del self._denied[mail_id]
+            batch.unlink.extend(paths)
+        self._unlink(batch.unlink)
+
+    def _roll_back(self, transaction: Transaction | None, batch: Batch, error: BaseException) -> None:
+        for mail_id in batch.new_hands:
+            self.hands.pop(mail_id, None)
+        for mail_id in (*batch.used_hands, *batch.released):
+            hand = self.hands.get(mail_id)
+            if hand is not None:
+                hand.stale, hand.released = True, False
+        if transaction is not None:
             with contextlib.suppress(Exception):
                 transaction.rollback()
-            if isinstance(error, DBAPIError | OSError):
-                self._disconnect()  # what state the connection is in is unknown
-            raise
-        for mail_id in denied:
-            batch.unlink.extend(self.denied.pop(mail_id))
-        for mail_id in batch.released:
-            self.hands.pop(mail_id, None)
-        for path in batch.unlink:
+        if isinstance(error, DBAPIError | OSError):
+            self._disconnect()  # what state the connection is in is unknown
+
+    def _unlink(self, paths: Sequence[Path]) -> None:
+        for path in paths:
             with contextlib.suppress(OSError):  # a leftover, swept at the next start
                 files.unlink(path)
 
@@ -140,7 +169,7 @@ class MailStore:
                 batch.chunk_deletions.append((mail_id,))
             batch.unlink.extend(hand.files)
         elif not active and not self.keeps_files:
-            batch.unlink.extend(hand.files)
+            batch.unlink.extend(hand.files)  # a cache, made again when the mail is taken again
 
     def read_again(self, batch: Batch, hands: Mapping[MailId, Hand]) -> None:
         """Brings hands up to date with the rows."""
@@ -159,20 +188,31 @@ class MailStore:
         ):
             hands[mail_id].entries = last + 1
 
-    def delete_mail(self, batch: Batch, mail_id: MailId) -> None:
-        """Every row of a mail whose acceptance was answered with a refusal."""
-        for table in (schema.content, schema.content_chunk, schema.recipient, schema.attempt, schema.trail):
-            batch.connection.execute(delete(table).where(table.c.mail_id == mail_id))
-        batch.connection.execute(delete(schema.mail).where(schema.mail.c.id == mail_id))
+    def delete_mails(self, batch: Batch, mail_ids: Sequence[MailId]) -> None:
+        """Every row of those of the mails that exist and that no other worker leases."""
+        m = schema.mail.c
+        mine = or_(m.lease_owner.is_(None), m.lease_owner == self.owner)
+        for start in range(0, len(mail_ids), 500):
+            some = mail_ids[start : start + 500]
+            found = batch.connection.scalars(select(m.id).where(m.id.in_(some), mine)).all()
+            if found:
+                for table in (schema.content, schema.content_chunk, schema.recipient, schema.attempt, schema.trail):
+                    batch.connection.execute(delete(table).where(table.c.mail_id.in_(found)))
+                batch.connection.execute(delete(schema.mail).where(m.id.in_(found)))
+
+    # --- what units tell --------------------------------------------------------------------------------
+
+    def deny(self, mail_id: MailId, paths: Sequence[Path]) -> None:
+        """The acceptance is answered with a refusal though its commit may have taken place: rows and files go with
+        the next transaction."""
+        self._denied[mail_id] = paths
 
     def remove_files(self, mail_id: MailId, paths: Sequence[Path]) -> None:
-        """The acceptance failed for good: its files go, but not before rows that may name them are gone.
+        """The acceptance failed: its files go, unless a row may still name them."""
+        if mail_id not in self._denied:
+            self._unlink(paths)
 
-        What cannot be removed is swept at the next start.
-        """
-        if mail_id in self.denied:
-            self.denied[mail_id].extend(paths)
-            return
-        for path in paths:
-            with contextlib.suppress(OSError):
-                files.unlink(path)
+    def lost(self, mail_id: MailId) -> None:
+        """The flow learns that this worker has the mail no longer."""
+        self.hands.pop(mail_id, None)
+        self.orphans.discard(mail_id)

@@ -111,6 +111,13 @@ sa.Index(
     sqlite_where=mail.c.lease_owner.is_not(None),
     postgresql_where=mail.c.lease_owner.is_not(None),
 )
+# Failed emails whose content is kept.
+sa.Index(
+    "mail_kept",
+    mail.c.kept_since,
+    sqlite_where=mail.c.kept_since.is_not(None),
+    postgresql_where=mail.c.kept_since.is_not(None),
+)
 content = sa.Table(
     "content",
     mails,
@@ -151,20 +158,25 @@ recipient = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("updated_at", sa.Double, nullable=False),
 )
+# As literals: a planner uses a partial index only where a query repeats its condition word for word.
+IS_ACTIVE = recipient.c.state == sa.literal_column("'active'")
+IS_QUEUED = recipient.c.state == sa.literal_column("'queued'")
+IS_HELD = recipient.c.state == sa.literal_column("'held'")
 # Straight-through mail stays ACTIVE and never enters these: they hold what waits, by next hop.
 sa.Index(
     "recipient_due",
     recipient.c.profile,
     recipient.c.due_at,
-    sqlite_where=recipient.c.state == sa.literal_column("'queued'"),
-    postgresql_where=recipient.c.state == sa.literal_column("'queued'"),
+    recipient.c.mail_id,
+    sqlite_where=IS_QUEUED,
+    postgresql_where=IS_QUEUED,
 )
 sa.Index(
-    "recipient_ended_badly",
-    recipient.c.state,
-    recipient.c.updated_at,
-    sqlite_where=recipient.c.state.in_([sa.literal_column("'held'"), sa.literal_column("'failed'")]),
-    postgresql_where=recipient.c.state.in_([sa.literal_column("'held'"), sa.literal_column("'failed'")]),
+    "recipient_held",
+    recipient.c.profile,
+    recipient.c.mail_id,
+    sqlite_where=IS_HELD,
+    postgresql_where=IS_HELD,
 )
 attempt = sa.Table(
     "attempt",

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import select
 
 from posthouse.core.mail import Mail, MailId, TrailEntry
 from posthouse.ports import Acted, Clock, ContentSink, LeaseLost, Outcome, QueueCommand
-from posthouse.storage import acting, schema, shards, taking
+from posthouse.storage import acting, leases, schema, shards, taking
 from posthouse.storage.batch import Batch
 from posthouse.storage.content import FileSink, OpenFiles, sweep
 from posthouse.storage.database import create, creating, is_sqlite, open_postgresql, open_sqlite
@@ -26,10 +26,6 @@ from posthouse.telemetry import logger
 T = TypeVar("T")
 log = logger("spool")
 
-LEASE_SECONDS = 30.0
-RENEW_SECONDS = 10.0
-FRESH_SECONDS = 20.0
-
 
 class MailSpool:
     """One worker's spool."""
@@ -37,7 +33,7 @@ class MailSpool:
     def __init__(
         self, data_dir: str, database: str, owner: str, clock: Clock, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._data_dir = Path(data_dir)
+        self._data_dir = Path(data_dir).absolute()
         self._database = database
         self._owner = owner
         self._clock = clock
@@ -49,7 +45,8 @@ class MailSpool:
         self._renewed = clock.monotonic()
         self._renewing: asyncio.Task[None] | None = None
         if not self._sqlite:
-            self._write_lease(first=True)
+            with self._stores[0].database.write() as connection:
+                leases.begin(connection, owner)
             self._renewing = loop.create_task(self._keep_renewing())
 
     @property
@@ -135,8 +132,11 @@ class MailSpool:
         return Acted(recipients, tuple(dict.fromkeys(mails)))
 
     async def purge(self, now: float, failed_seconds: float) -> int:
-        before = now - failed_seconds
-        return sum([await self._call(store, _purging(store, before)) for store in list(self._stores)])
+        purged = 0
+        for store in list(self._stores):
+            while count := await self._call(store, _purging(store, now - failed_seconds)):
+                purged += count
+        return purged
 
     def _call(self, store: MailStore, work: "Callable[[Batch], T]") -> "asyncio.Future[T]":
         future: asyncio.Future[T] = self._loop.create_future()
@@ -146,38 +146,26 @@ class MailSpool:
     # --- lease --------------------------------------------------------------------------------------------
 
     def lease_fresh(self) -> bool:
-        return self._sqlite or self._clock.monotonic() - self._renewed < FRESH_SECONDS
+        if self._sqlite:
+            return True
+        return not self._stores[0].orphans and self._clock.monotonic() - self._renewed < leases.FRESH_SECONDS
 
     async def renew(self) -> bool:
         if self._sqlite:
             return True
         asked = self._clock.monotonic()
         try:
-            held = await asyncio.to_thread(self._write_lease)
+            held = await self._call(self._stores[0], _renewing(self._stores[0]))
         except Exception as error:
             log.error("lease not renewed", error=repr(error))
             return False
-        if held:
-            self._renewed = asked
+        self._renewed = asked
         return held
 
     async def _keep_renewing(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(leases.RENEW_SECONDS)
             await self.renew()
-
-    def _write_lease(self, first: bool = False) -> bool:
-        """False if the lease had run out, for then another owner may have taken the mails."""
-        lease, now = schema.lease, self._clock.now()
-        with self._stores[0].database.write() as connection:
-            until = connection.scalar(select(lease.c.lease_until).where(lease.c.owner == self._owner))
-            if until is None:
-                connection.execute(insert(lease).values(owner=self._owner, lease_until=now + LEASE_SECONDS))
-                return True
-            connection.execute(
-                update(lease).where(lease.c.owner == self._owner).values(lease_until=now + LEASE_SECONDS)
-            )
-            return first or until >= now
 
     # --- the rest -----------------------------------------------------------------------------------------
 
@@ -198,7 +186,7 @@ class MailSpool:
         if not self._sqlite:
             try:
                 with self._stores[0].database.write() as connection:
-                    connection.execute(delete(schema.lease).where(schema.lease.c.owner == self._owner))
+                    leases.end(connection, self._owner)
             except Exception as error:
                 log.warning("lease not given back, it runs out by itself", error=repr(error))
         for store in self._stores:
@@ -216,7 +204,7 @@ def _named(store: MailStore) -> set[str]:
 
 def _holds_mail(store: MailStore) -> bool:
     with store.database.read() as connection:
-        return connection.scalar(select(schema.mail.c.id).where(schema.mail.c.open).limit(1)) is not None
+        return taking.holds_open_mail(connection)
 
 
 def _taking(store: MailStore, profile: str, now: float, limit: int, octets: int) -> Callable[[Batch], list[Mail]]:
@@ -225,6 +213,17 @@ def _taking(store: MailStore, profile: str, now: float, limit: int, octets: int)
 
 def _taking_back(store: MailStore, now: float) -> Callable[[Batch], int]:
     return lambda batch: taking.take_back(store, batch, now)
+
+
+def _renewing(store: MailStore) -> Callable[[Batch], bool]:
+    def renew(batch: Batch) -> bool:
+        left = leases.renew(batch.connection, store.owner)
+        if left is not None:
+            store.orphans = {mail_id for mail_id in store.hands if mail_id not in left}
+            log.warning("lease had run out", mails_lost=len(store.orphans))
+        return not store.orphans
+
+    return renew
 
 
 def _acting(store: MailStore, command: QueueCommand, now: float) -> Callable[[Batch], Acted]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, and_, cast, literal_column, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, text, update
 
 from posthouse.core.mail import (
     Content,
@@ -15,14 +15,11 @@ from posthouse.core.mail import (
     RecipientState,
     TrailEntry,
 )
-from posthouse.storage import files, schema
+from posthouse.storage import files, leases, schema
 from posthouse.storage.batch import Batch, Hand
+from posthouse.storage.content import TEMPORARY
 from posthouse.storage.mail_store import MailStore
 from posthouse.storage.rows import cuts_from, mail_from, recipient_from, trail_row
-
-# Literals, so that the partial indexes serve.
-IS_QUEUED = schema.recipient.c.state == literal_column("'queued'")
-IS_ACTIVE = schema.recipient.c.state == literal_column("'active'")
 
 # A loose index scan: one step of recipient_due for each profile, however many rows it has.
 _NEXT_DUE = text("""
@@ -49,7 +46,7 @@ def take_due(store: MailStore, batch: Batch, profile: str, now: float, limit: in
     due = connection.execute(
         select(r.mail_id)
         .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
-        .where(IS_QUEUED, r.profile == profile, r.due_at <= now)
+        .where(schema.IS_QUEUED, r.profile == profile, r.due_at <= now)
         .where(or_(m.lease_owner.is_(None), m.lease_owner == store.owner))
         .order_by(r.due_at)
         .limit(limit * 2)
@@ -68,21 +65,21 @@ def take_due(store: MailStore, batch: Batch, profile: str, now: float, limit: in
             if chosen and taken > octets:
                 break
             chosen.append(mail_id)
-    mine = and_(r.mail_id.in_(chosen), IS_QUEUED, r.profile == profile, r.due_at <= now)
+    mine = and_(r.mail_id.in_(chosen), schema.IS_QUEUED, r.profile == profile, r.due_at <= now)
     recipients: dict[MailId, list[Any]] = {}
     for row in connection.execute(select(schema.recipient).where(mine).order_by(r.mail_id, r.seq)):
         recipients.setdefault(row.mail_id, []).append(row)
+    # Another worker may have taken, ended and let go a mail between the look and the lock.
+    chosen = [mail_id for mail_id in chosen if mail_id in recipients]
     connection.execute(
         update(schema.recipient).where(mine).values(state=RecipientState.ACTIVE.value, updated_at=batch.now)
     )
     connection.execute(update(schema.mail).where(m.id.in_(chosen)).values(lease_owner=store.owner))
+    hands = {mail_id: _hand(store, batch, mail_id) for mail_id in chosen}
     contents = load_contents(store, batch, chosen)
-    new = {mail_id: Hand({}, contents[mail_id][1]) for mail_id in chosen if mail_id not in store.hands}
-    again = {mail_id: store.hands.get(mail_id) or new[mail_id] for mail_id in chosen}
-    store.read_again(batch, again)
-    store.hands.update(new)
-    batch.new_hands.extend(new)
-    batch.used_hands.extend(mail_id for mail_id in chosen if mail_id not in new)
+    for mail_id, hand in hands.items():
+        hand.files = tuple(dict.fromkeys((*hand.files, *contents[mail_id][1])))
+    store.read_again(batch, hands)
     return [
         mail_from(
             rows[mail_id],
@@ -91,6 +88,20 @@ def take_due(store: MailStore, batch: Batch, profile: str, now: float, limit: in
         )
         for mail_id in chosen
     ]
+
+
+def _hand(store: MailStore, batch: Batch, mail_id: MailId) -> Hand:
+    """The mail's hand: another part of it may be in memory already, or have been let go in this very batch."""
+    found = store.hands.get(mail_id)
+    if found is None:
+        store.hands[mail_id] = hand = Hand({}, ())
+        batch.new_hands.append(mail_id)
+        return hand
+    batch.used_hands.append(mail_id)
+    if found.released:
+        found.released = False
+        batch.unlink = [path for path in batch.unlink if path not in found.files]
+    return found
 
 
 def _inline_sizes(batch: Batch, ids: Sequence[MailId]) -> dict[MailId, int]:
@@ -123,7 +134,8 @@ def load_contents(
                 local[mail_id].append(store.folder / row.file)
             case "chunks":
                 path = store.folder / f"{mail_id}-{row.version}"
-                _materialise(batch, mail_id, row.version, path)
+                if not path.exists():
+                    _materialise(batch, mail_id, row.version, path)
                 source = FileOctets(str(path), row.size)
                 local[mail_id].append(path)
             case _:
@@ -138,38 +150,31 @@ def _materialise(batch: Batch, mail_id: MailId, version: int, path: Path) -> Non
     last = batch.connection.execute(
         select(k.seq).where(k.mail_id == mail_id, k.version == version).order_by(k.seq.desc()).limit(1)
     ).scalar()
-    with open(path, "wb") as file:
+    temporary = path.with_name(TEMPORARY + path.name)
+    with open(temporary, "wb") as file:
         for seq in range(0 if last is None else last + 1):
             octets = batch.connection.execute(
                 select(k.octets).where(k.mail_id == mail_id, k.version == version, k.seq == seq)
             ).scalar_one()
             files.write_all(file.fileno(), bytes(octets))
+    files.rename(temporary, path)
 
 
 def take_back(store: MailStore, batch: Batch, now: float) -> int:
-    """ports.Spool.take_back for one store. Mails in hand are not touched."""
+    """ports.Spool.take_back for one store. Mails in hand are not touched; what is leased in this worker's name and
+    not in hand was left by an earlier process, or by a commit that took place unseen."""
     connection, r, m = batch.connection, schema.recipient.c, schema.mail.c
-    if store.keeps_files:
-        dead: ColumnElement[bool] = m.lease_owner.is_not(None)  # the file lock is ours, so every other owner is dead
-    else:
-        lease = schema.lease.c
-        node, boot = store.owner.split("/", 1)[0], store.owner.rsplit("/", 1)[1]
-        alive = select(lease.owner).where(lease.lease_until >= now)
-        dead = and_(
-            m.lease_owner.is_not(None),
-            m.lease_owner != store.owner,
-            or_(
-                m.lease_owner.not_in(alive),
-                and_(
-                    m.lease_owner.startswith(f"{node}/", autoescape=True),
-                    ~m.lease_owner.endswith(f"/{boot}", autoescape=True),
-                ),
-            ),
-        )
-    found = connection.execute(
-        select(m.id, cast(m.lease_owner, String)).where(dead).with_for_update(skip_locked=True)
-    ).all()
-    left = {mail_id: owner for mail_id, owner in found if mail_id not in store.hands}
+    dead: ColumnElement[bool] = m.lease_owner.is_not(None)  # the file lock is ours, so every other owner is dead
+    if not store.keeps_files:
+        leases.lock(connection)
+        leases.bury(connection, store.owner)
+        dead = leases.left_behind(store.owner)
+    found = [mail_id for mail_id in connection.scalars(select(m.id).where(dead)) if mail_id not in store.hands]
+    left: dict[MailId, str] = {}
+    for start in range(0, len(found), 500):
+        some = found[start : start + 500]
+        locked = select(m.id, m.lease_owner).where(m.id.in_(some), m.lease_owner.is_not(None))
+        left |= dict(connection.execute(locked.with_for_update(skip_locked=True)).all())
     if not left:
         return 0
     ids = list(left)
@@ -177,7 +182,7 @@ def take_back(store: MailStore, batch: Batch, now: float) -> int:
         some = ids[start : start + 500]
         connection.execute(
             update(schema.recipient)
-            .where(r.mail_id.in_(some), IS_ACTIVE)
+            .where(r.mail_id.in_(some), schema.IS_ACTIVE)
             .values(state=RecipientState.QUEUED.value, due_at=now, updated_at=now)
         )
         connection.execute(update(schema.mail).where(m.id.in_(some)).values(lease_owner=None))
@@ -187,3 +192,14 @@ def take_back(store: MailStore, batch: Batch, now: float) -> int:
             entry = TrailEntry(now, "taken-over", {"by": store.owner, "from": left[mail_id]})
             batch.trail.append(trail_row(mail_id, hand.entries, entry))
     return len(ids)
+
+
+def holds_open_mail(connection: Connection) -> bool:
+    """Whether a recipient waits or is held, or a mail is leased: one step in an index each."""
+    r, m = schema.recipient.c, schema.mail.c
+    looks = (
+        select(r.seq).where(schema.IS_QUEUED),
+        select(r.seq).where(schema.IS_HELD),
+        select(m.id).where(m.lease_owner.is_not(None)),
+    )
+    return any(connection.execute(look.limit(1)).first() is not None for look in looks)

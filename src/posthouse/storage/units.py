@@ -35,9 +35,16 @@ class MailUnit:
         self.store = store
         self.error: Exception | None = None
 
+    def refusal(self) -> Exception | None:
+        """Asked before `stage`: why this unit cannot be carried out, which spoils no other."""
+        return None
+
     def stage(self, batch: Batch) -> None:
         """In the writer thread, in a transaction; again in one of its own if another unit spoils the batch."""
         raise NotImplementedError
+
+    def doubt(self) -> None:
+        """In the writer thread: the commit failed in a way that leaves open whether it took place."""
 
     def conclude(self) -> None:
         """In the writer thread, when `error` is final."""
@@ -45,11 +52,6 @@ class MailUnit:
     def settle(self) -> None:
         """On the event loop."""
         raise NotImplementedError
-
-    @property
-    def new_mails(self) -> tuple[MailId, ...]:
-        """Ids of mails that this unit inserts."""
-        return ()
 
 
 class _Claimed:
@@ -65,7 +67,7 @@ class _Claimed:
                     if descriptor is not None:
                         self.descriptors[content.source.path] = descriptor
 
-    def keep(self) -> None:
+    def close(self) -> None:
         for descriptor in self.descriptors.values():
             os.close(descriptor)
 
@@ -97,17 +99,16 @@ class Accept(MailUnit):
     def stage(self, batch: Batch) -> None:
         stage_new(self.store, batch, self._mail, self._trail, self._claimed)
 
+    def doubt(self) -> None:
+        self.store.deny(self._mail.id, self._claimed.paths())
+
     def conclude(self) -> None:
-        self._claimed.keep()
+        self._claimed.close()
         if self.error is not None:
             self.store.remove_files(self._mail.id, self._claimed.paths())
 
     def settle(self) -> None:
         self._done(self.error)
-
-    @property
-    def new_mails(self) -> tuple[MailId, ...]:
-        return (self._mail.id,)
 
 
 class Record(MailUnit):
@@ -121,12 +122,14 @@ class Record(MailUnit):
         self._done = done
         self._claimed = _Claimed([mail for mail, _ in outcome.generated], open_files)
 
+    def refusal(self) -> Exception | None:
+        hand = self.store.hands.get(self._outcome.mail.id)
+        return LeaseLost(self._outcome.mail.id) if hand is None or hand.released else None
+
     def stage(self, batch: Batch) -> None:
         outcome, store = self._outcome, self.store
         mail_id = outcome.mail.id
-        hand = store.hands.get(mail_id)
-        if hand is None or hand.released:
-            raise LeaseLost(mail_id)
+        hand = store.hands[mail_id]
         if hand.stale:
             batch.flush()
             store.read_again(batch, {mail_id: hand})
@@ -144,18 +147,20 @@ class Record(MailUnit):
         for mail, trail in outcome.generated:
             stage_new(store, batch, mail, trail, self._claimed)
 
+    def doubt(self) -> None:
+        self.store.uncertain.update(mail.id for mail, _ in self._outcome.generated)
+
     def conclude(self) -> None:
         if self.error is None:
-            self._claimed.keep()
-        else:
-            self._claimed.give_back()
+            self._claimed.close()
+            self.store.uncertain.difference_update(mail.id for mail, _ in self._outcome.generated)
+            return
+        self._claimed.give_back()
+        if isinstance(self.error, LeaseLost):
+            self.store.lost(self._outcome.mail.id)
 
     def settle(self) -> None:
         self._done(self.error)
-
-    @property
-    def new_mails(self) -> tuple[MailId, ...]:
-        return tuple(mail.id for mail, _ in self._outcome.generated)
 
 
 class Call(MailUnit, Generic[T]):
@@ -182,8 +187,10 @@ class Call(MailUnit, Generic[T]):
 
 def stage_new(store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[TrailEntry], claimed: _Claimed) -> None:
     """Rows of a new mail. The mail is leased to this worker if one of its recipients is ACTIVE."""
-    if mail.id in store.denied:
-        store.delete_mail(batch, mail.id)
+    if mail.id in store.uncertain:
+        store.delete_mails(batch, (mail.id,))
+    if mail.id in store.hands:
+        raise ValueError(f"mail id {mail.id} is taken")
     local = _stage_contents(store, batch, mail, claimed)
     hand = Hand({r.seq: r.state for r in mail.recipients}, local, 0, len(trail))
     active = hand.has(RecipientState.ACTIVE)
