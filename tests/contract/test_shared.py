@@ -1,13 +1,18 @@
 """ports.InventoryStore, Accounts, Commands and History, the same on SQLite and PostgreSQL."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
+from threading import Event
 
 import pytest
 
 from posthouse.core.mail import MailId, RecipientState, TrailEntry
 from posthouse.ports import Acted, MailQuery, QueueCommand, RevisionConflict, WorkerState
+from posthouse.storage import files
 from posthouse.storage.history import History
 from posthouse.storage.open import SharedStore, open_shared
 from posthouse.storage.spool import MailSpool
@@ -49,6 +54,41 @@ def test_a_change_on_top_of_another_is_refused(shared: SharedStore) -> None:
     with pytest.raises(RevisionConflict):
         shared.inventory.replace([], [], expected_revision=0, by="op", now=NOW)
     assert len(shared.inventory.load().profiles) == 1
+
+
+def test_of_two_changes_at_once_one_is_refused(data_dir: str, database: str) -> None:
+    first, second = open_shared(data_dir, database), open_shared(data_dir, database)
+    committing, go_on = Event(), Event()
+    real = files.calls
+
+    class Slow:
+        """files.calls whose first commit waits."""
+
+        def commit(self, transaction: files.Transaction, /) -> None:
+            if not committing.is_set():
+                committing.set()
+                assert go_on.wait(20)
+            real.commit(transaction)
+
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            files.calls = Slow()  # type: ignore[assignment]
+            one = threads.submit(first.inventory.replace, [PROFILE], [], expected_revision=0, by="one", now=1.0)
+            assert committing.wait(20)
+            two = threads.submit(
+                second.inventory.replace, [{**PROFILE, "name": "other"}], [], expected_revision=0, by="two", now=2.0
+            )
+            with contextlib.suppress(TimeoutError):
+                two.result(0.2)  # it must wait; if it does not, it has changed the same revision
+            go_on.set()
+            assert one.result(20) == 1
+            with pytest.raises(RevisionConflict):
+                two.result(40)
+        assert [p.document for p in first.inventory.load().profiles] == [PROFILE]
+    finally:
+        files.calls = real
+        first.close()
+        second.close()
 
 
 def test_a_key_is_known_by_its_secret_until_it_is_revoked(shared: SharedStore, database: str) -> None:
@@ -143,3 +183,25 @@ def test_one_mail_is_shown_whole_and_an_unknown_one_not_at_all(history: History)
     assert [entry["kind"] for entry in whole["trail"]] == ["received"]  # type: ignore[attr-defined]
     assert whole["session"]["client_address"] == "192.0.2.1"  # type: ignore[index]
     assert history.mail("nobody") is None
+
+
+def test_a_file_whose_worker_is_still_starting_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "mail-000.db").touch()
+    starting = History(str(tmp_path), "sqlite")
+    assert starting.search(MailQuery()) == []
+    assert starting.queue() == []
+    starting.close()
+
+
+def test_mail_in_a_workers_memory_counts_as_queued(data_dir: str, database: str) -> None:
+    async def main() -> None:
+        spool = MailSpool(data_dir, database, "node/0/b", FakeClock(NOW), asyncio.get_running_loop())
+        future: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        spool.accept(mail("user@ours.example"), (), future.set_result)
+        assert await future is None
+        await spool.close()
+
+    asyncio.run(main())
+    opened = History(data_dir, database)
+    assert [(row["queued"], row["held"], row["oldest_at"]) for row in opened.queue()] == [(1, 0, NOW)]
+    opened.close()

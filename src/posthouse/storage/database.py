@@ -126,6 +126,8 @@ def create(database: Database, tables: MetaData, version: Table) -> None:
         if check_version(connection, version) is None:
             tables.create_all(connection)
             connection.execute(insert(version).values(version=schema.VERSION))
+            if tables is schema.shared:
+                connection.execute(insert(schema.inventory_revision).values(revision=0))
         if not database.sqlite and tables is schema.mails:
             schema.leases.create_all(connection)
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 from posthouse.core.mail import RecipientState
 from posthouse.ports import MailQuery
 from posthouse.storage import schema, shards
-from posthouse.storage.database import Database, is_sqlite, open_postgresql, open_sqlite
+from posthouse.storage.database import Database, check_version, is_sqlite, open_postgresql, open_sqlite
 
 _SHOWN_RECIPIENTS = 20
 _QUEUED = (RecipientState.ACTIVE.value, RecipientState.QUEUED.value)
@@ -35,8 +35,9 @@ class History:
             with self._opening:
                 for number in shards.numbers(self._data_dir):
                     if number not in self._databases:
-                        path = shards.database_path(self._data_dir, number)
-                        self._databases[number] = open_sqlite(path, read_only=True)
+                        opened_file = open_sqlite(shards.database_path(self._data_dir, number), read_only=True)
+                        if _has_tables(opened_file):
+                            self._databases[number] = opened_file
         opened: list[Connection] = []
         try:
             for database in list(self._databases.values()):
@@ -63,32 +64,50 @@ class History:
         return None
 
     def queue(self) -> list[Mapping[str, object]]:
-        r, m = schema.recipient.c, schema.mail.c
         merged: dict[str, dict[str, Any]] = {}
-        waiting = r.state.in_((*_QUEUED, RecipientState.HELD.value))
-        held = func.sum(func.coalesce(r.state == RecipientState.HELD.value, False).cast(schema.recipient.c.seq.type))
-        query = (
-            select(r.profile, func.count(), held, func.min(m.received_at), func.min(r.due_at))
-            .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
-            .where(waiting, m.open)
-            .group_by(r.profile)
-        )
         with self._connections() as connections:
             for connection in connections:
-                for profile, count, on_hold, oldest, due in connection.execute(query):
-                    row = merged.setdefault(
-                        profile,
-                        {"profile": profile, "queued": 0, "held": 0, "oldest_at": oldest, "next_due": due},
-                    )
-                    row["queued"] += count - on_hold
-                    row["held"] += on_hold
-                    row["oldest_at"] = min(row["oldest_at"], oldest)
-                    row["next_due"] = min(row["next_due"], due)
+                for found in _queue(connection):
+                    row = merged.setdefault(found["profile"], found)
+                    if row is not found:
+                        row["queued"] += found["queued"]
+                        row["held"] += found["held"]
+                        row["oldest_at"] = min(row["oldest_at"], found["oldest_at"])
+                        row["next_due"] = min(row["next_due"], found["next_due"])
         return [merged[profile] for profile in sorted(merged)]
 
     def close(self) -> None:
         for database in self._databases.values():
             database.close()
+
+
+def _has_tables(database: Database) -> bool:
+    """Not yet, while its worker is starting. Raises SchemaTooNew."""
+    with database.read() as connection:
+        found = check_version(connection, schema.mail_version) is not None
+    if not found:
+        database.close()
+    return found
+
+
+def _queue(connection: Connection) -> list[dict[str, Any]]:
+    """The queue of one store by next hop; counted in the index of each state, however long the history is.
+
+    Mail ids sort by time, so the least one in an index names the oldest mail.
+    """
+    r, m = schema.recipient.c, schema.mail.c
+    totals = (r.profile, func.count(), func.min(r.mail_id), func.min(r.due_at))
+    in_memory = and_(m.lease_owner.is_not(None), r.mail_id == m.id, schema.IS_ACTIVE)
+    found: dict[str, dict[str, Any]] = {}
+    oldest: dict[str, str] = {}
+    for column, condition in (("queued", schema.IS_QUEUED), ("held", schema.IS_HELD), ("queued", in_memory)):
+        for profile, count, first, due in connection.execute(select(*totals).where(condition).group_by(r.profile)):
+            row = found.setdefault(profile, {"profile": profile, "queued": 0, "held": 0, "next_due": due})
+            row[column] += count
+            row["next_due"] = min(row["next_due"], due)
+            oldest[profile] = min(first, oldest.get(profile, first))
+    received = dict(connection.execute(select(m.id, m.received_at).where(m.id.in_(set(oldest.values())))).all())
+    return [{**row, "oldest_at": received[oldest[profile]]} for profile, row in found.items()]
 
 
 def _search(connection: Connection, query: MailQuery) -> list[dict[str, object]]:

@@ -36,6 +36,8 @@ class Inventory:
         now: float,
     ) -> int:
         with self._database.write() as connection:
+            # Nobody else changes the inventory from here to the commit.
+            connection.scalar(select(schema.inventory_revision.c.revision).with_for_update())
             old = _load(connection)
             if old.revision != expected_revision:
                 raise RevisionConflict(f"the inventory is at revision {old.revision}, not {expected_revision}")
@@ -63,10 +65,7 @@ class Inventory:
             connection.execute(
                 insert(schema.audit).values(at=now, by=by, what="inventory", detail=json.dumps(detail))
             )
-            if old.revision:
-                connection.execute(update(schema.inventory_revision).values(revision=revision))
-            else:
-                connection.execute(insert(schema.inventory_revision).values(revision=revision))
+            connection.execute(update(schema.inventory_revision).values(revision=revision))
             return revision
 
     def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:

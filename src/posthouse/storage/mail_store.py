@@ -83,7 +83,8 @@ class MailStore:
         try:
             transaction = connection.begin()
             denied = dict(self._denied)
-            self.delete_mails(batch, list(denied))
+            if denied:
+                self.delete_mails(batch, list(denied))
             for unit in units:
                 unit.error = unit.refusal()
                 if unit.error is None:

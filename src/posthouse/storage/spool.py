@@ -99,26 +99,26 @@ class MailSpool:
         return found
 
     async def take_back(self, now: float) -> int:
-        self._adopt()
+        if self._sqlite:
+            self._stores += await self._loop.run_in_executor(None, self._adopted)
         return sum([await self._call(store, _taking_back(store, now)) for store in list(self._stores)])
 
-    def _adopt(self) -> None:
-        """SQLite: files that no worker owns and that hold mail become ours too."""
-        if not self._sqlite:
-            return
-        ours = {store.folder for store in self._stores}
+    def _adopted(self) -> list[MailStore]:
+        """Opens the files that no worker owns and that hold open mail: they are ours too now."""
+        found = []
         for number in shards.numbers(self._data_dir):
-            if self._data_dir / "content" / f"{number:03d}" in ours:
-                continue
             shard = shards.claim_if_free(self._data_dir, number)
             if shard is None:
                 continue
             store = self._open_store(shard)
-            if _holds_mail(store):
+            with store.database.read() as connection:
+                wanted = taking.holds_open_mail(connection)
+            if wanted:
                 log.info("adopted", shard=number)
-                self._stores.append(store)
+                found.append(store)
             else:
                 store.close()
+        return found
 
     async def act(self, command: QueueCommand, now: float) -> Acted:
         recipients, mails = 0, list[MailId]()
@@ -200,11 +200,6 @@ def _named(store: MailStore) -> set[str]:
     column = schema.content.c.file
     with store.database.read() as connection:
         return set(connection.execute(select(column).where(column.is_not(None))).scalars())
-
-
-def _holds_mail(store: MailStore) -> bool:
-    with store.database.read() as connection:
-        return taking.holds_open_mail(connection)
 
 
 def _taking(store: MailStore, profile: str, now: float, limit: int, octets: int) -> Callable[[Batch], list[Mail]]:
