@@ -58,6 +58,7 @@ class Node:
     """Added to this process's environment."""
     workers: int = 1
     process: "subprocess.Popen[bytes] | None" = None
+    _lines: "queue.SimpleQueue[bytes]" = field(default_factory=queue.SimpleQueue)
 
     @property
     def data_dir(self) -> Path:
@@ -73,7 +74,10 @@ class Node:
         self.wait_ready(seconds)
 
     def launch(self) -> None:
-        """Starts the process and does not wait for it."""
+        """Starts the process and does not wait for it.
+
+        A thread reads its stdout from now on, so that the pipe never fills, and is closed also when nobody waits.
+        """
         assert self.process is None or self.process.poll() is not None, "it runs already"
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "posthouse.toml").write_text(self.config, "utf-8")
@@ -93,14 +97,14 @@ class Node:
                 cwd=self.folder,
                 env={**os.environ, **self.environment},
             )
+        self._lines = queue.SimpleQueue()
+        threading.Thread(target=_read_lines, args=(self.process.stdout, self._lines), daemon=True).start()
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Until the line `ready`. A thread reads on, so that the pipe never fills and other words are noticed."""
-        process = self._running()
-        lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True).start()
+        """Until the line `ready`; any other word is a fault."""
+        self._running()
         try:
-            first = lines.get(timeout=seconds)
+            first = self._lines.get(timeout=seconds)
         except queue.Empty:
             raise NodeEnded(f"not ready within {seconds:.0f} s\n{self.log_tail()}") from None
         if first != b"ready\n":
