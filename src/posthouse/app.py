@@ -249,7 +249,7 @@ class Worker:
         settings, boot, clock = self._settings, self._boot, SystemClock()
         self._shared = storage.open_shared(settings.data_dir, settings.database)
         spool = storage.open_spool(settings.data_dir, settings.database, boot.owner, clock, loop)
-        relay = SmtpRelay(settings.hostname, settings.limits)
+        relay = self._relay = SmtpRelay(settings.hostname, settings.limits)
         tools = Tools(clock, spool, relay, MailIds(clock.now, os.urandom).new, random.random)
         inventory = load_inventory(self._shared.inventory)
         self._delivery = Delivery(
@@ -304,8 +304,8 @@ class Worker:
     def _reload_settings(self, fresh: NodeSettings) -> None:
         """Limits, trusted clients, own mail and hostname change at once; listeners need a restart."""
         self._settings = fresh
-        self._delivery.settings = fresh
-        self._delivery.per_server = self._share(fresh)
+        self._delivery.reload(fresh, self._share(fresh))
+        self._relay.reload(fresh.hostname, fresh.limits)
         self._pipeline.settings = fresh
         self._listeners.reload(fresh)
 

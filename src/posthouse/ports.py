@@ -52,7 +52,8 @@ class ReceivedContent:
     size: int
     """Octets unstuffed, without the final dot."""
     header: bytes
-    """The header section, unstuffed, cut at 256 KiB; for subject, Message-ID, loop check, spoofed fields."""
+    """The whole header section, unstuffed (at most `limits.header_octets`); for subject, Message-ID, loop check and
+    spoofed fields, none of which may hide behind a cut."""
     normalised: int = 0
     """How many bare CR or LF were made CRLF."""
 
@@ -73,7 +74,7 @@ class ContentSink(Protocol):
 class Reception(Protocol):
     """The one port of the receiver: admit a recipient, open a content sink, accept."""
 
-    def begin(self, session: SessionFacts, reverse_path: str, declared_size: int) -> Reply | None:
+    def begin(self, session: SessionFacts) -> Reply | None:
         """At MAIL: a refusal (452 4.3.1 when space is short, 451) or None."""
 
     def admit(self, session: SessionFacts, reverse_path: str, address: str) -> Reply | None:

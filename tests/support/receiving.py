@@ -166,7 +166,7 @@ class MemoryReception:
         if self.error is not None and self.raises == where:
             raise self.error
 
-    def begin(self, session: SessionFacts, reverse_path: str, declared_size: int) -> Reply | None:
+    def begin(self, session: SessionFacts) -> Reply | None:
         self._raise("begin")
         return self.refusal
 

@@ -67,6 +67,11 @@ class SmtpRelay:
             connection.when_settled(self._settled)
         return answer
 
+    def reload(self, hostname: str, limits: Limits) -> None:
+        """For connections opened from now on."""
+        self._hostname = hostname
+        self._limits = limits
+
     def close(self) -> None:
         """Cuts what is still settling; for the end of the process."""
         for connection in self._settling:

@@ -96,7 +96,6 @@ class XclientAttributes:
 
 MAX_ENVID = 100
 MAX_ORCPT = 500
-MAX_HELO = 255
 
 _LOCAL = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 _PLAIN_LOCAL = rb"[A-Za-z0-9#$&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9#$&'*+/=?^_`{|}~-]+)*"

@@ -30,9 +30,6 @@ class RecipientState(StrEnum):
     """Deleted from the queue by an operator."""
 
 
-OPEN_STATES = frozenset({RecipientState.ACTIVE, RecipientState.QUEUED, RecipientState.HELD})
-
-
 @dataclass(frozen=True, slots=True)
 class InlineOctets:
     """Content held in memory and in the database, wire form."""

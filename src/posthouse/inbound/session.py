@@ -219,7 +219,7 @@ class Session(asyncio.Protocol):
 
     def _begin_mail(self, facts: SessionFacts, arguments: MailArguments) -> Reply | None:
         try:
-            return self._listener.reception.begin(facts, arguments.reverse_path, arguments.size)
+            return self._listener.reception.begin(facts)
         except Exception as error:
             return _internal_trouble("MAIL not decided", error)
 

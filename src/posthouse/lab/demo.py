@@ -62,6 +62,8 @@ class _Demo:
         self._node: dict[str, object] = {}
 
     async def run(self) -> int:
+        """SIGTERM ends the demo as Ctrl-C does, so that its folder and processes go in either case."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
         say = self._console.print
         sinks = [Sink(SinkOptions()) for _ in range(3)]
         for sink in sinks:

@@ -5,7 +5,7 @@ retries alternate. What does not fit stays in the database as QUEUED and is take
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from posthouse.core.mail import InlineOctets, Mail, MailRecipient
@@ -60,9 +60,6 @@ class ActiveQueue:
         if found is None:
             found = self._hops[profile] = NextHop()
         return found
-
-    def hops(self) -> Iterator[tuple[str, NextHop]]:
-        yield from self._hops.items()
 
     def room(self, profile: str) -> tuple[int, int]:
         """How many more parcels and octets memory takes for this next hop."""

@@ -54,6 +54,12 @@ class Delivery:
         self._stopping = False
         self.relayed = 0
 
+    def reload(self, settings: NodeSettings, per_server: int) -> None:
+        """New settings hold for what comes next; what is in memory stays there."""
+        self.settings = settings
+        self.per_server = per_server
+        self._queue.mails, self._queue.octets = settings.limits.memory_mails, settings.limits.memory_octets
+
     @property
     def in_memory(self) -> int:
         """Parcels in this worker's memory."""
@@ -136,6 +142,8 @@ class Delivery:
                 for parcel in parcels(mail, mail.recipients, retry=True):
                     self._queue.force(parcel.profile, parcel.octets)
                     self._queue.put(parcel)
+        except Exception as error:
+            log.error("queue not read", next_hop=profile, error=repr(error))
         finally:
             self._refilling.discard(profile)
         self._start(profile)

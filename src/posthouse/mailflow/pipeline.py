@@ -40,7 +40,7 @@ class Pipeline:
 
     # --- what the receiver asks (ports.Reception) ----------------------------------------------------
 
-    def begin(self, session: SessionFacts, reverse_path: str, declared_size: int) -> Reply | None:
+    def begin(self, session: SessionFacts) -> Reply | None:
         """Refuses new mail while space is short; the queue goes on (design section 3)."""
         largest = max(listener.max_size for listener in self.settings.listeners)
         if self._tools.spool.free_octets() < max(self.settings.limits.free_octets, 2 * largest):

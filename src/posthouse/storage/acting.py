@@ -17,7 +17,7 @@ QUEUED, HELD, FAILED, DELETED = (
     RecipientState.FAILED,
     RecipientState.DELETED,
 )
-_KIND = {
+KIND_OF = {
     "retry": "retried",
     "hold": "held",
     "release": "released",
@@ -61,7 +61,7 @@ def act(store: MailStore, batch: Batch, command: QueueCommand, now: float) -> Ac
         detail: dict[str, object] = {"by": command.by, "recipients": sorted(seqs)}
         if command.kind == "reroute":
             detail["profile"] = command.target
-        entry = TrailEntry(now, _KIND[command.kind], detail)
+        entry = TrailEntry(now, KIND_OF[command.kind], detail)
         batch.trail.append(trail_row(mail_id, now_are[mail_id].entries, entry))
         if mail_id in store.hands:
             store.hands[mail_id].stale = True
