@@ -101,12 +101,14 @@ class Node:
         threading.Thread(target=_read_lines, args=(self.process.stdout, self._lines), daemon=True).start()
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Until the line `ready`; any other word is a fault."""
-        self._running()
+        """Until the line `ready`; any other word, or the end of stdout without one, is a fault."""
+        process = self._running()
         try:
             first = self._lines.get(timeout=seconds)
         except queue.Empty:
             raise NodeEnded(f"not ready within {seconds:.0f} s\n{self.log_tail()}") from None
+        if not first:
+            process.wait(STOP_SECONDS)
         if first != b"ready\n":
             raise NodeEnded(f"instead of `ready` came {first!r}\n{self.log_tail()}")
 
