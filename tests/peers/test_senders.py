@@ -189,9 +189,7 @@ def test_sigterm_ends_a_node_with_exit_code_0(tmp_path: Path) -> None:
 def test_a_second_node_on_the_same_data_dir_is_refused(tmp_path: Path) -> None:
     with recording_sink(Recorder()) as sink, serving(tmp_path, inventory_for(sink.port)) as node:
         second = Node(node.folder, node.inventory)
-        with pytest.raises(
-            NodeEnded, match=r"(?s)came b''.*another posthouse serves this data dir"
-        ):
+        with pytest.raises(NodeEnded, match=r"(?s)came b''.*another posthouse serves this data dir"):
             second.start()
         assert second.process is not None
         assert second.process.returncode == 1
