@@ -40,29 +40,35 @@ class Hand:
         return RecipientState.ACTIVE in found or RecipientState.QUEUED in found or RecipientState.HELD in found
 
 
-class Batch:
-    """Rows of one transaction. `flush` writes what has gathered; the order of the lists is that of the tables."""
+MailChange = tuple[bool, float | None, str | None]
+"""Open, kept since, lease owner: what an outcome changes of a mail's row."""
 
-    def __init__(self, connection: Connection, statements: Statements, now: float) -> None:
+
+class Batch:
+    """Rows of one transaction; `flush` writes what has gathered. Of two changes of one row the later one holds."""
+
+    def __init__(self, connection: Connection, statements: Statements, owner: str, now: float) -> None:
         self.connection = connection
         self.now = now
+        self._owner = owner
         self._statements = statements
         self.mails: list[RowTuple] = []
         self.contents: list[RowTuple] = []
         self.recipients: list[RowTuple] = []
-        self.changes: list[RowTuple] = []
         self.attempts: list[RowTuple] = []
         self.trail: list[RowTuple] = []
-        self.mail_changes: list[RowTuple] = []
-        self.content_deletions: list[RowTuple] = []
-        self.chunk_deletions: list[RowTuple] = []
+        self.mail_changes: dict[MailId, MailChange] = {}
+        self.recipient_changes: dict[tuple[MailId, int], RowTuple] = {}
+        self.content_deletions: list[MailId] = []
+        self.chunk_deletions: list[MailId] = []
         # Bookkeeping, carried out by the store after the commit or after its failure.
         self.new_hands: list[MailId] = []
         self.used_hands: list[MailId] = []
         self.released: list[MailId] = []
         self.unlink: list[Path] = []
+        self.descriptors: list[int] = []
         self.folders: set[Path] = set()
-        """To be synced before the commit: a file in them is named by a row."""
+        """To be synced before the commit: files that rows name, and where they lie."""
 
     def flush(self) -> None:
         """Raises LeaseLost if a mail to be changed is no longer leased to this worker."""
@@ -70,35 +76,37 @@ class Batch:
         s.insert_mail.execute(c, self.mails)
         s.insert_content.execute(c, self.contents)
         s.insert_recipient.execute(c, self.recipients)
-        if s.change_mail.execute(c, self.mail_changes) != len(self.mail_changes):
-            raise LeaseLost
-        s.change_recipient.execute(c, self.changes)
+        alike: dict[MailChange, list[MailId]] = {}
+        for mail_id, change in self.mail_changes.items():
+            alike.setdefault(change, []).append(mail_id)
+        for change, mail_ids in alike.items():
+            if s.change_mail.execute(c, (*change, self._owner), mail_ids) != len(mail_ids):
+                raise LeaseLost
+        s.change_recipient.execute(c, list(self.recipient_changes.values()))
         s.insert_attempt.execute(c, self.attempts)
         s.insert_trail.execute(c, self.trail)
-        s.delete_content.execute(c, self.content_deletions)
-        s.delete_chunks.execute(c, self.chunk_deletions)
-        for rows in self._lists():
+        s.delete_content.execute(c, (), self.content_deletions)
+        s.delete_chunks.execute(c, (), self.chunk_deletions)
+        for rows in (
+            self.mails,
+            self.contents,
+            self.recipients,
+            self.mail_changes,
+            self.recipient_changes,
+            self.attempts,
+            self.trail,
+            self.content_deletions,
+            self.chunk_deletions,
+        ):
             rows.clear()
 
     def insert_chunk(self, row: RowTuple) -> None:
         """At once, so that a large content is never in memory whole."""
         self._statements.insert_chunk.execute(self.connection, [row])
 
-    def _lists(self) -> Sequence[list[RowTuple]]:
-        return (
-            self.mails,
-            self.contents,
-            self.recipients,
-            self.mail_changes,
-            self.changes,
-            self.attempts,
-            self.trail,
-            self.content_deletions,
-            self.chunk_deletions,
-        )
-
-    def finish(self) -> None:
-        """All that must be on the disk before the commit."""
-        self.flush()
+    def sync(self) -> None:
+        """Files and their names on the disk, before the commit of the rows that name them."""
+        for descriptor in self.descriptors:
+            files.fsync(descriptor)
         for folder in self.folders:
             files.fsync_folder(folder)

@@ -16,6 +16,8 @@ from posthouse.storage import files, schema
 SHARED_FILE = "shared.db"
 BUSY_SECONDS = 30
 """How long SQLite waits for another process's write."""
+PREPARED = 1000
+"""Statements that a connection to SQLite keeps prepared: those of the hot path have a text for each number of rows."""
 _CREATING = 0x706F7374
 """Key of the PostgreSQL advisory lock held while tables are created ("post")."""
 _READS = "posthouse_reads"
@@ -51,6 +53,13 @@ class Database:
                 transaction.rollback()
                 raise
 
+    def set_patience(self, connection: Connection, patient: bool) -> None:
+        """Whether a transaction waits for another process that writes to the same SQLite file, or fails at once."""
+        if self.sqlite:
+            cursor = connection.connection.cursor()  # past the connection, which would begin a transaction
+            cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000 if patient else 0}")
+            cursor.close()
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -65,7 +74,7 @@ def open_sqlite(path: Path, *, read_only: bool = False) -> Database:
     mode = "ro" if read_only else "rwc"
     engine = create_engine(
         URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": mode, "uri": "true"}),
-        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS, "cached_statements": PREPARED},
     )
 
     @event.listens_for(engine, "connect")

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, func, or_, select
@@ -24,8 +25,19 @@ class CommitUncertain(Exception):
     """The commit raised, so that nobody knows whether it took place; `__cause__` is what it raised."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A transaction that holds all of its units, to be committed."""
+
+    transaction: Transaction
+    batch: Batch
+    denied: Mapping[MailId, Sequence[Path]]
+    """What it deletes because its acceptance was answered with a refusal."""
+
+
 class MailStore:
-    """Used in the writer thread only, but for `hands`, whose keys the loop may look up."""
+    """Used by `GroupWriter`: between `stage` and the end of `run` by its thread alone, else by the loop alone; but the
+    loop may look up keys of `hands` at any time."""
 
     def __init__(
         self, database: Database, owner: str, now: Callable[[], float], folder: Path, close: Callable[[], None]
@@ -46,15 +58,26 @@ class MailStore:
         self._now = now
         self._close = close
         self._connection: Connection | None = None
+        self._patient = True
+        """What the connection was told last."""
+        self._staged: _Staged | None = None
         self._sessions: dict[SessionFacts, str] = {}
 
     # --- the writer's side ----------------------------------------------------------------------------
+
+    def stage(self, units: Sequence[MailUnit]) -> None:
+        """On the event loop: fills the transaction that `run` will commit, where this waits for nothing, and so spares
+        the interpreter's lock a dozen changes between loop and thread. What fails is done again, and told, by `run`."""
+        if self.database.sqlite and not any(unit.asks for unit in units):
+            with contextlib.suppress(Exception):
+                self._staged = self._fill(units)
 
     def run(self, units: Sequence[MailUnit]) -> None:
         """All units in one commit. If one of them spoils it each has a commit of its own; if disk or database refuse,
         all have failed, for asking again for each would hold up the queue."""
         try:
-            self._transact_connected(units)
+            staged, self._staged = self._staged, None
+            self._commit(units, staged or self._fill_patiently(units))
         except Exception as error:
             if len(units) > 1 and not (isinstance(error, CommitUncertain) or files.storage_failed(error)):
                 for unit in units:
@@ -66,19 +89,23 @@ class MailStore:
         for unit in units:
             unit.conclude()
 
-    def _transact_connected(self, units: Sequence[MailUnit]) -> None:
-        """A connection that broke while idle says nothing about the server as it is now: one more try."""
+    def _fill_patiently(self, units: Sequence[MailUnit]) -> "_Staged":
+        """Waits for the database. A connection that broke while idle says nothing about the server as it is now: one
+        more try."""
         idle = self._connection is not None
         try:
-            self._transact(units)
+            return self._fill(units, patient=True)
         except DBAPIError as error:
             if not (idle and error.connection_invalidated):
                 raise
-            self._transact(units)
+            return self._fill(units, patient=True)
 
-    def _transact(self, units: Sequence[MailUnit]) -> None:
+    def _fill(self, units: Sequence[MailUnit], *, patient: bool = False) -> "_Staged":
         connection = self._connect()
-        batch = Batch(connection, self._statements, self._now())
+        if patient != self._patient:
+            self.database.set_patience(connection, patient)
+            self._patient = patient
+        batch = Batch(connection, self._statements, self.owner, self._now())
         transaction: Transaction | None = None
         try:
             transaction = connection.begin()
@@ -89,7 +116,16 @@ class MailStore:
                 unit.error = unit.refusal()
                 if unit.error is None:
                     unit.stage(batch)
-            batch.finish()
+            batch.flush()
+        except BaseException as error:
+            self._roll_back(transaction, batch, error)
+            raise
+        return _Staged(transaction, batch, denied)
+
+    def _commit(self, units: Sequence[MailUnit], staged: "_Staged") -> None:
+        transaction, batch = staged.transaction, staged.batch
+        try:
+            batch.sync()
         except BaseException as error:
             self._roll_back(transaction, batch, error)
             raise
@@ -103,7 +139,7 @@ class MailStore:
         for mail_id in batch.released:
             if mail_id in self.hands and self.hands[mail_id].released:
                 del self.hands[mail_id]
-        for mail_id, paths in denied.items():
+        for mail_id, paths in staged.denied.items():
             del self._denied[mail_id]
             batch.unlink.extend(paths)
         self._unlink(batch.unlink)
@@ -129,6 +165,7 @@ class MailStore:
     def _connect(self) -> Connection:
         if self._connection is None:
             self._connection = self.database.engine.connect()
+            self._patient = True
         return self._connection
 
     def _disconnect(self) -> None:
@@ -160,14 +197,14 @@ class MailStore:
         active, is_open = hand.has(RecipientState.ACTIVE), hand.open
         failed = hand.has(RecipientState.FAILED)
         kept_since = batch.now if failed and not is_open else None
-        batch.mail_changes.append((is_open, kept_since, self.owner if active else None, mail_id, self.owner))
+        batch.mail_changes[mail_id] = (is_open, kept_since, self.owner if active else None)
         if not active:
             hand.released = True
             batch.released.append(mail_id)
         if not is_open and not failed:
-            batch.content_deletions.append((mail_id,))
+            batch.content_deletions.append(mail_id)
             if not self.keeps_files:
-                batch.chunk_deletions.append((mail_id,))
+                batch.chunk_deletions.append(mail_id)
             batch.unlink.extend(hand.files)
         elif not active and not self.keeps_files:
             batch.unlink.extend(hand.files)  # a cache, made again when the mail is taken again

@@ -81,25 +81,6 @@ def recipient_row(mail_id: MailId, r: MailRecipient, now: float) -> RowTuple:
     )
 
 
-def recipient_change(mail_id: MailId, r: MailRecipient, now: float) -> RowTuple:
-    """What an outcome may change of a recipient; then the key."""
-    return (
-        r.rule,
-        r.profile,
-        r.version,
-        r.state.value,
-        r.due_at,
-        r.tries,
-        r.waits,
-        r.delay_told,
-        r.uncertain_at,
-        text(r.detail),
-        now,
-        mail_id,
-        r.seq,
-    )
-
-
 def attempt_row(mail_id: MailId, n: int, a: AttemptRow) -> RowTuple:
     return (
         mail_id,

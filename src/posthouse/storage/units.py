@@ -15,7 +15,6 @@ from posthouse.storage.rows import (
     attempt_row,
     encode,
     mail_row,
-    recipient_change,
     recipient_row,
     trail_row,
 )
@@ -31,6 +30,9 @@ CHUNK_OCTETS = 1024 * 1024
 class MailUnit:
     """What all units of a MailStore have in common."""
 
+    asks = False
+    """It reads the database, which may take long."""
+
     def __init__(self, store: "MailStore") -> None:
         self.store = store
         self.error: Exception | None = None
@@ -40,7 +42,7 @@ class MailUnit:
         return None
 
     def stage(self, batch: Batch) -> None:
-        """In the writer thread, in a transaction; again in one of its own if another unit spoils the batch."""
+        """In a transaction; again in one of its own if another unit spoils the batch."""
         raise NotImplementedError
 
     def doubt(self) -> None:
@@ -136,7 +138,7 @@ class Record(MailUnit):
         batch.used_hands.append(mail_id)
         for recipient in outcome.recipients:
             hand.states[recipient.seq] = recipient.state
-            batch.changes.append(recipient_change(mail_id, recipient, batch.now))
+            batch.recipient_changes[mail_id, recipient.seq] = recipient_row(mail_id, recipient, batch.now)
         for attempt in outcome.attempts:
             batch.attempts.append(attempt_row(mail_id, hand.attempts, attempt))
             hand.attempts += 1
@@ -165,6 +167,8 @@ class Record(MailUnit):
 
 class Call(MailUnit, Generic[T]):
     """Anything else: `work` runs in the transaction; what it returns is the future's result."""
+
+    asks = True
 
     def __init__(self, store: "MailStore", work: Callable[[Batch], T], future: "asyncio.Future[T]") -> None:
         super().__init__(store)
@@ -215,7 +219,7 @@ def stage_new(store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[Trai
 
 
 def _stage_contents(store: "MailStore", batch: Batch, mail: Mail, claimed: _Claimed) -> tuple[Path, ...]:
-    """Rows of a new mail's content versions; returns its local files, synced where they are the only copy."""
+    """Rows of a new mail's content versions; returns its local files."""
     local: list[Path] = []
     first = mail.contents[0].source
     for version, content in enumerate(mail.contents):
@@ -233,7 +237,7 @@ def _stage_contents(store: "MailStore", batch: Batch, mail: Mail, claimed: _Clai
                     raise ValueError(f"{path} was not made by a sink of this spool, or has been claimed already")
                 local.append(Path(path))
                 if store.keeps_files:
-                    files.fsync(descriptor)
+                    batch.descriptors.append(descriptor)
                     batch.folders.add(Path(path).parent)
                     batch.contents.append((mail.id, version, "file", size, cuts, Path(path).name, None))
                 else:

@@ -1,10 +1,12 @@
-"""The one thread that writes mail: group commit.
+"""The one thread that commits mail: group commit.
 
-While a commit runs the next batch gathers; there is no timer. After it the callbacks of the whole batch run on the
+While a commit runs the next batch gathers; there is no timer. A transaction is filled on the loop where that waits for
+nothing (`MailStore.stage`), and always committed in the thread, which waits for the disk. After it the callbacks of the whole batch run on the
 event loop, in order, by one wake-up.
 """
 
 import asyncio
+from itertools import chain
 from queue import SimpleQueue
 from threading import Thread
 
@@ -19,7 +21,7 @@ class GroupWriter:
         self._gathering: list[MailUnit] = []
         self._busy = False
         self._closing: asyncio.Future[None] | None = None
-        self._batches: SimpleQueue[list[MailUnit] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[list[MailUnit]] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="mail-writer", daemon=True)
         self._thread.start()
 
@@ -33,20 +35,22 @@ class GroupWriter:
             self._loop.call_soon(self._start)
 
     def _start(self) -> None:
-        batch, self._gathering = self._gathering, []
+        batch, self._gathering = _by_store(self._gathering), []
+        for units in batch:
+            units[0].store.stage(units)
         self._batches.put(batch)
 
     def _work(self) -> None:
         while (batch := self._batches.get()) is not None:
-            for units in _by_store(batch):
+            for units in batch:
                 units[0].store.run(units)
             try:
                 self._loop.call_soon_threadsafe(self._settle, batch)
             except RuntimeError:
                 return  # the loop is gone, and with it whoever waited
 
-    def _settle(self, batch: list[MailUnit]) -> None:
-        for unit in batch:
+    def _settle(self, batch: list[list[MailUnit]]) -> None:
+        for unit in chain.from_iterable(batch):
             try:
                 unit.settle()
             except Exception as error:
