@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from posthouse.core.mail import MailId, RecipientState
 from posthouse.ports import LeaseLost
 from posthouse.storage import files
+from posthouse.storage.database import cursor_of
 from posthouse.storage.rows import RowTuple
 from posthouse.storage.statements import Statements
 
@@ -72,21 +74,8 @@ class Batch:
 
     def flush(self) -> None:
         """Raises LeaseLost if a mail to be changed is no longer leased to this worker."""
-        s, c = self._statements, self.connection
-        s.insert_mail.execute(c, self.mails)
-        s.insert_content.execute(c, self.contents)
-        s.insert_recipient.execute(c, self.recipients)
-        alike: dict[MailChange, list[MailId]] = {}
-        for mail_id, change in self.mail_changes.items():
-            alike.setdefault(change, []).append(mail_id)
-        for change, mail_ids in alike.items():
-            if s.change_mail.execute(c, (*change, self._owner), mail_ids) != len(mail_ids):
-                raise LeaseLost
-        s.change_recipient.execute(c, list(self.recipient_changes.values()))
-        s.insert_attempt.execute(c, self.attempts)
-        s.insert_trail.execute(c, self.trail)
-        s.delete_content.execute(c, (), self.content_deletions)
-        s.delete_chunks.execute(c, (), self.chunk_deletions)
+        with cursor_of(self.connection) as cursor:
+            self._write(cursor)
         for rows in (
             self.mails,
             self.contents,
@@ -100,9 +89,27 @@ class Batch:
         ):
             rows.clear()
 
+    def _write(self, cursor: DBAPICursor) -> None:
+        s = self._statements
+        s.insert_mail.execute(cursor, self.mails)
+        s.insert_content.execute(cursor, self.contents)
+        s.insert_recipient.execute(cursor, self.recipients)
+        alike: dict[MailChange, list[MailId]] = {}
+        for mail_id, change in self.mail_changes.items():
+            alike.setdefault(change, []).append(mail_id)
+        for change, mail_ids in alike.items():
+            if s.change_mail.execute(cursor, (*change, self._owner), mail_ids) != len(mail_ids):
+                raise LeaseLost
+        s.change_recipient.execute(cursor, list(self.recipient_changes.values()))
+        s.insert_attempt.execute(cursor, self.attempts)
+        s.insert_trail.execute(cursor, self.trail)
+        s.delete_content.execute(cursor, (), self.content_deletions)
+        s.delete_chunks.execute(cursor, (), self.chunk_deletions)
+
     def insert_chunk(self, row: RowTuple) -> None:
         """At once, so that a large content is never in memory whole."""
-        self._statements.insert_chunk.execute(self.connection, [row])
+        with cursor_of(self.connection) as cursor:
+            self._statements.insert_chunk.execute(cursor, [row])
 
     def sync(self) -> None:
         """Files and their names on the disk, before the commit of the rows that name them."""

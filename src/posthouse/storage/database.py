@@ -3,13 +3,14 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.exc import DBAPIError
 
 from posthouse.storage import files, schema
 
@@ -62,6 +63,24 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@contextmanager
+def cursor_of(connection: Connection) -> Iterator[DBAPICursor]:
+    """The driver's own cursor within the transaction of `connection`, for statements that are run very often. Its errors
+    are raised as SQLAlchemy's."""
+    dialect, raw = connection.dialect, connection.connection
+    cursor = raw.cursor()
+    try:
+        yield cursor
+    except dialect.loaded_dbapi.Error as error:
+        gone = dialect.is_disconnect(error, raw.dbapi_connection, cursor)
+        raise DBAPIError.instance(
+            None, None, error, dialect.loaded_dbapi.Error, connection_invalidated=gone, dialect=dialect
+        ) from error
+    finally:
+        with suppress(Exception):
+            cursor.close()
 
 
 def is_sqlite(database: str) -> bool:

@@ -1,15 +1,16 @@
 """The statements of the hot path, compiled once from SQLAlchemy Core for the dialect in use, many rows in each.
 
 Executing a Core statement costs tens of microseconds per call, and each row of an `executemany` lets the interpreter's
-lock go and asks for it again while the event loop wants it. One statement with the rows of a whole batch does neither.
-It stays one code path: the texts come from the same tables.
+lock go and asks for it again while the event loop wants it. One statement with the rows of a whole batch, given to the
+driver's cursor, does neither. It stays one code path: the texts come from the same tables.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from sqlalchemy import Connection, Dialect, bindparam, delete, insert, update
+from sqlalchemy import Dialect, bindparam, delete, insert, update
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.sql.dml import UpdateBase
 
 from posthouse.storage import schema
@@ -36,9 +37,9 @@ class Inserting:
             self._tail = f" ON CONFLICT ({', '.join(map(quote, key))}) DO UPDATE SET {values}"
         self._texts: dict[int, str] = {}
 
-    def execute(self, connection: Connection, rows: Sequence[RowTuple]) -> None:
+    def execute(self, cursor: DBAPICursor, rows: Sequence[RowTuple]) -> None:
         for some in _slices(rows):
-            connection.exec_driver_sql(self._text(len(some)), tuple(chain.from_iterable(some)))
+            cursor.execute(self._text(len(some)), tuple(chain.from_iterable(some)))
 
     def _text(self, count: int) -> str:
         found = self._texts.get(count)
@@ -56,14 +57,13 @@ class ForMails:
         self._head, _, self._mark = sql.rpartition(" = ")
         self._texts: dict[int, str] = {}
 
-    def execute(self, connection: Connection, values: RowTuple, mail_ids: Sequence[str]) -> int:
+    def execute(self, cursor: DBAPICursor, values: RowTuple, mail_ids: Sequence[str]) -> int:
         """How many rows changed."""
-        return sum(
-            [
-                connection.exec_driver_sql(self._text(len(some)), (*values, *some)).rowcount
-                for some in _slices(mail_ids)
-            ]
-        )
+        changed = 0
+        for some in _slices(mail_ids):
+            cursor.execute(self._text(len(some)), (*values, *some))
+            changed += cursor.rowcount
+        return changed
 
     def _text(self, count: int) -> str:
         found = self._texts.get(count)
