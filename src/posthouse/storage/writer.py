@@ -56,7 +56,7 @@ class GroupWriter:
             except Exception as error:
                 self._loop.call_exception_handler({"message": "callback after a commit failed", "exception": error})
         if self._gathering:
-            self._start()
+            self._loop.call_soon(self._start)
             return
         self._busy = False
         if self._closing is not None:
