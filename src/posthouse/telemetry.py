@@ -4,6 +4,7 @@ Remote text (replies, addresses, HELO names) reaches a log only through these fu
 one line and cut it at `LONGEST` characters.
 """
 
+import asyncio
 import json
 import logging
 import sys
@@ -77,9 +78,13 @@ def logger(part: str) -> structlog.typing.FilteringBoundLogger:
 
 
 class DeliveryLog:
-    """One grep-able line per delivery result: id, from, to, relay, dsn, delay. On the hot path, so by hand."""
+    """One grep-able line per delivery result: id, from, to, relay, dsn, delay.
+
+    On the hot path, so by hand, and all lines of one turn of the loop in one write.
+    """
 
     def __init__(self, process: str) -> None:
+        self._lines: list[str] = []
         self._tail = f', "part": "delivery", "process": {json.dumps(process)}}}\n'
         self._second = -1
         self._stamp = ""
@@ -107,10 +112,18 @@ class DeliveryLog:
             f'"dsn": "{status}", "delay": {delay:.3f}, '
             f'"reply": {_text(reply)}{self._tail}'
         )
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._lines.append(line)
+
+    def _write(self) -> None:
+        lines = "".join(self._lines)
+        self._lines.clear()
         try:
-            sys.stderr.write(line)
+            sys.stderr.write(lines)
+            sys.stderr.flush()
         except OSError:
-            pass
+            pass  # a full log disk must not stop mail
 
 
 def _text(text: str) -> str:

@@ -74,8 +74,9 @@ class FileSink:
         name = uuid.uuid4().hex
         self._path = self._folder / name
         self._descriptor = os.open(self._temporary(self._path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        held, self._chunks = b"".join(self._chunks), []
-        files.write_all(self._descriptor, held)
+        held, self._chunks = self._chunks, []
+        for octets in held:
+            files.write_all(self._descriptor, octets)
         self._written = self._held
 
     @staticmethod
