@@ -13,6 +13,9 @@ from threading import Thread
 from posthouse.storage.units import MailUnit
 
 
+TURNS = 8
+
+
 class GroupWriter:
     """Takes units on the event loop."""
 
@@ -32,7 +35,14 @@ class GroupWriter:
         self._gathering.append(unit)
         if not self._busy:
             self._busy = True
-            self._loop.call_soon(self._start)
+            self._loop.call_soon(self._gather, len(self._gathering), TURNS)
+
+    def _gather(self, before: int, turns: int) -> None:
+        """Lets turns of the loop pass while each brings more: under load commits are few and large."""
+        if turns and len(self._gathering) > before:
+            self._loop.call_soon(self._gather, len(self._gathering), turns - 1)
+        else:
+            self._start()
 
     def _start(self) -> None:
         batch, self._gathering = _by_store(self._gathering), []
@@ -56,7 +66,7 @@ class GroupWriter:
             except Exception as error:
                 self._loop.call_exception_handler({"message": "callback after a commit failed", "exception": error})
         if self._gathering:
-            self._loop.call_soon(self._start)
+            self._loop.call_soon(self._gather, len(self._gathering), TURNS)
             return
         self._busy = False
         if self._closing is not None:
