@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -356,6 +357,25 @@ def test_files_are_named_from_the_root(tmp_path: Path, monkeypatch: pytest.Monke
         source = large(spool, YOU).contents[0].source
         assert isinstance(source, FileOctets)
         assert os.path.isabs(source.path)
+        await spool.close()
+
+    run(main)
+
+
+def test_a_database_that_another_process_writes_to_holds_up_neither_loop_nor_mail(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(str(tmp_path), "sqlite")
+        spool = place.spool()
+        await accept(spool, mail(YOU))
+        other = sqlite3.connect(tmp_path / "mail-000.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.ensure_future(accept(spool, mail(YOU)))
+        for _ in range(1000):  # a loop that waited for the lock would not come round
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        other.execute("ROLLBACK")
+        other.close()
+        await waiting
         await spool.close()
 
     run(main)

@@ -1,6 +1,5 @@
 """One transaction of the writer: rows gather per table, go out in few statements; files are synced; commit."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection

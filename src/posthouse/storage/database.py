@@ -18,7 +18,7 @@ SHARED_FILE = "shared.db"
 BUSY_SECONDS = 30
 """How long SQLite waits for another process's write."""
 PREPARED = 1000
-"""Statements that a connection to SQLite keeps prepared: those of the hot path have a text for each number of rows."""
+"""Statements that a connection to SQLite keeps: those of the hot path have a text for each number of rows."""
 _CREATING = 0x706F7374
 """Key of the PostgreSQL advisory lock held while tables are created ("post")."""
 _READS = "posthouse_reads"
@@ -67,8 +67,10 @@ class Database:
 
 @contextmanager
 def cursor_of(connection: Connection) -> Iterator[DBAPICursor]:
-    """The driver's own cursor within the transaction of `connection`, for statements that are run very often. Its errors
-    are raised as SQLAlchemy's."""
+    """The driver's own cursor within the transaction of `connection`, for statements that are run very often.
+
+    Its errors are raised as SQLAlchemy's.
+    """
     dialect, raw = connection.dialect, connection.connection
     cursor = raw.cursor()
     try:

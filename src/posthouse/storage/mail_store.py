@@ -36,8 +36,10 @@ class _Staged:
 
 
 class MailStore:
-    """Used by `GroupWriter`: between `stage` and the end of `run` by its thread alone, else by the loop alone; but the
-    loop may look up keys of `hands` at any time."""
+    """Used by `GroupWriter`: between `stage` and the end of `run` by its thread alone, else by the loop alone.
+
+    But the loop may look up keys of `hands` at any time.
+    """
 
     def __init__(
         self, database: Database, owner: str, now: Callable[[], float], folder: Path, close: Callable[[], None]
@@ -66,8 +68,11 @@ class MailStore:
     # --- the writer's side ----------------------------------------------------------------------------
 
     def stage(self, units: Sequence[MailUnit]) -> None:
-        """On the event loop: fills the transaction that `run` will commit, where this waits for nothing, and so spares
-        the interpreter's lock a dozen changes between loop and thread. What fails is done again, and told, by `run`."""
+        """On the event loop: fills the transaction that `run` will commit, where this waits for nothing.
+
+        So the interpreter's lock is spared a dozen changes between loop and thread. What fails is done again by
+        `run`, which tells of it.
+        """
         if self.database.sqlite and not any(unit.asks for unit in units):
             with contextlib.suppress(Exception):
                 self._staged = self._fill(units)

@@ -1,8 +1,8 @@
 """The statements of the hot path, compiled once from SQLAlchemy Core for the dialect in use, many rows in each.
 
-Executing a Core statement costs tens of microseconds per call, and each row of an `executemany` lets the interpreter's
-lock go and asks for it again while the event loop wants it. One statement with the rows of a whole batch, given to the
-driver's cursor, does neither. It stays one code path: the texts come from the same tables.
+Executing a Core statement costs tens of microseconds per call, and each row of an `executemany` lets the
+interpreter's lock go and asks for it again while the event loop wants it. One statement with the rows of a whole
+batch, given to the driver's cursor, does neither. It stays one code path: the texts come from the same tables.
 """
 
 from collections.abc import Iterable, Sequence

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailId, RecipientState, TrailEntry
 from posthouse.ports import LeaseLost, Outcome
-from posthouse.storage import files
 from posthouse.storage.batch import Batch, Hand
 from posthouse.storage.content import OpenFiles
 from posthouse.storage.rows import (

@@ -1,8 +1,9 @@
 """The one thread that commits mail: group commit.
 
-While a commit runs the next batch gathers; there is no timer. A transaction is filled on the loop where that waits for
-nothing (`MailStore.stage`), and always committed in the thread, which waits for the disk. After it the callbacks of the whole batch run on the
-event loop, in order, by one wake-up.
+While a commit runs the next batch gathers, and then for a few turns of the loop while each brings more; there is no
+timer. A transaction is filled on the loop where that waits for nothing (`MailStore.stage`), and always committed in
+the thread, which waits for the disk. After it the callbacks of the whole batch run on the event loop, in order, by
+one wake-up.
 """
 
 import asyncio
@@ -12,8 +13,8 @@ from threading import Thread
 
 from posthouse.storage.units import MailUnit
 
-
 TURNS = 8
+"""Of the loop, that a commit waits at most for more to share it."""
 
 
 class GroupWriter:
@@ -35,7 +36,7 @@ class GroupWriter:
         self._gathering.append(unit)
         if not self._busy:
             self._busy = True
-            self._loop.call_soon(self._gather, len(self._gathering), TURNS)
+            self._loop.call_soon(self._gather, 0, TURNS)
 
     def _gather(self, before: int, turns: int) -> None:
         """Lets turns of the loop pass while each brings more: under load commits are few and large."""

@@ -1,6 +1,10 @@
 """Content readers: one wire form for DATA and BDAT, whatever the chunking."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from posthouse.core.smtp_data import BdatReader, ContentReader, DataReader, Newlines
 from posthouse.core.smtp_reply import reply
@@ -158,3 +162,24 @@ def test_nothing_is_handed_out_after_a_refusal_from_outside() -> None:
     reader.refuse(reply(452, "4.3.1", "full"))
     assert reader.feed(b"def\r\n.\r\nX", 0) == (b"", 8)
     assert reader.ended
+
+
+@given(
+    st.integers(1, 90),
+    st.lists(st.tuples(st.integers(0, 40_000), st.sampled_from(b"\r\nx")), max_size=3),
+    st.integers(0, 200),
+    st.integers(0, 200),
+)
+def test_bare_newlines_are_found_in_lines_of_one_length_too(
+    length: int, changes: list[tuple[int, int]], cut_front: int, cut_back: int
+) -> None:
+    octets = bytearray((b"x" * length + b"\r\n") * (40_000 // (length + 2)))
+    for at, octet in changes:
+        octets[at % len(octets)] = octet
+    piece = bytes(octets[cut_front : len(octets) - cut_back])
+    bare = len(re.findall(rb"(?<!\r)\n|\r(?!\n)", piece))
+    reader, wire = bdat(piece, Newlines.NORMALISE)
+    assert reader.normalised == bare
+    assert_wire_form(wire)
+    refusing, _ = bdat(piece)
+    assert (refusing.fault is not None) == (bare > 0)
