@@ -250,11 +250,11 @@ class Worker:
         settings, boot, clock = self._settings, self._boot, SystemClock()
         self._shared = storage.open_shared(settings.data_dir, settings.database)
         spool = storage.open_spool(settings.data_dir, settings.database, boot.owner, clock, loop)
-        relay = self._relay = SmtpRelay(settings.hostname, settings.limits)
+        relay = self._relay = SmtpRelay(settings.hostname, settings.limits, self._share)
         tools = Tools(clock, spool, relay, MailIds(clock.now, os.urandom).new, random.random)
         inventory = load_inventory(self._shared.inventory)
         self._delivery = Delivery(
-            tools, settings, inventory, self._share(settings), telemetry.DeliveryLog(f"worker-{boot.index}")
+            tools, settings, inventory, self._transactions(settings), telemetry.DeliveryLog(f"worker-{boot.index}")
         )
         self._pipeline = Pipeline(tools, settings, inventory, self._delivery)
         taken = await spool.take_back(clock.now())
@@ -290,10 +290,12 @@ class Worker:
         await spool.close()
         self._shared.close()
 
-    def _share(self, settings: NodeSettings) -> int:
-        """This worker's part of a per-node number: n//N + (k < n%N), at least 1."""
-        whole, workers = settings.limits.transactions_per_server, settings.workers
-        return max(1, whole // workers + (self._boot.index < whole % workers))
+    def _share(self, number: int) -> int:
+        """This worker's part of a per-node number: n//N + (k < n%N)."""
+        return number // self._settings.workers + (self._boot.index < number % self._settings.workers)
+
+    def _transactions(self, settings: NodeSettings) -> int:
+        return max(1, self._share(settings.limits.transactions_per_server))
 
     def _tls_contexts(self) -> list[ssl.SSLContext | None]:
         contexts: list[ssl.SSLContext | None] = []
@@ -308,7 +310,7 @@ class Worker:
     def _reload_settings(self, fresh: NodeSettings) -> None:
         """Limits, trusted clients, own mail and hostname change at once; listeners need a restart."""
         self._settings = fresh
-        self._delivery.reload(fresh, self._share(fresh))
+        self._delivery.reload(fresh, self._transactions(fresh))
         self._relay.reload(fresh.hostname, fresh.limits)
         self._pipeline.settings = fresh
         self._listeners.reload(fresh)
@@ -325,6 +327,7 @@ class Worker:
                 if revision != self._pipeline.inventory.revision:
                     fresh = await loop.run_in_executor(None, load_inventory, self._shared.inventory)
                     self._pipeline.inventory = self._delivery.inventory = fresh
+                    self._relay.pools.retire(fresh.profiles)
                     self._log.info("inventory in force", revision=fresh.revision)
                 for command in await loop.run_in_executor(None, self._shared.commands.pending, worker, since):
                     acted = await self._delivery.command(command)

@@ -18,6 +18,7 @@ from posthouse.core.mail import (
     TrailEntry,
 )
 from posthouse.core.outcome import ServerAnswer, Transaction
+from posthouse.core.profile import ServerProfile
 from posthouse.core.smtp_reply import Reply
 
 
@@ -188,12 +189,18 @@ class Relay(Protocol):
     """Hands one transaction to one server: the SMTP client."""
 
     async def send(
-        self, server: str, transaction: Transaction, may_finish: Callable[[], bool | Awaitable[bool]]
+        self,
+        profile: ServerProfile,
+        server: str,
+        transaction: Transaction,
+        may_finish: Callable[[], bool | Awaitable[bool]],
+        *,
+        fresh: bool = False,
     ) -> ServerAnswer:
-        """`server` is a canonical smtp:// specification. `may_finish` is asked just before the final dot (a plain
-        bool is the quick way, an awaitable only where the lease must be renewed first); on
-        False the connection is closed and the recipients get SERVER_FAULT without blame. Never raises
-        for anything the network does."""
+        """`server` is one of the profile's, in canonical text; `fresh`: not over a kept connection. `may_finish` is
+        asked just before the final dot (a plain bool is the quick way, an awaitable only where the lease must be
+        renewed first); on False the connection is closed and the recipients get SERVER_FAULT without blame. Never
+        raises for anything the network does."""
 
 
 @dataclass(frozen=True, slots=True)

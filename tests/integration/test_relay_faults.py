@@ -12,7 +12,7 @@ from posthouse.core.mail import Content, InlineOctets
 from posthouse.core.outcome import Result, ServerAnswer, Stage, Transaction
 from posthouse.lab.sink import Sink, SinkOptions
 from posthouse.lab.sink_rules import parse_rule
-from support.servers import LOOPS, Peer, Script, closed_port, deaf_port, run, scripted, transaction
+from support.servers import LOOPS, Peer, Script, closed_port, deaf_port, profile, run, scripted, transaction
 
 QUICK = Limits(
     connect_seconds=1,
@@ -30,7 +30,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 
 
 async def relay(server: str, mail: Transaction, limits: Limits | None = None) -> ServerAnswer:
-    return await SmtpRelay("mx1.example", limits or Limits()).send(server, mail, lambda: True)
+    return await SmtpRelay("mx1.example", limits or Limits()).send(profile(server), server, mail, lambda: True)
 
 
 def through_sink(
@@ -391,7 +391,12 @@ def test_mail_that_may_not_be_finished_gets_no_final_dot_and_no_blame(loop: str,
 
     async def go() -> ServerAnswer:
         async with scripted(script) as next_hop:
-            return await SmtpRelay("mx1.example", Limits()).send(next_hop.server, transaction(), may_finish)  # type: ignore[arg-type]
+            return await SmtpRelay("mx1.example", Limits()).send(
+                profile(next_hop.server),
+                next_hop.server,
+                transaction(),
+                may_finish,  # type: ignore[arg-type]
+            )
 
     answer = run(loop, go())
     assert results(answer) == [Result.SERVER_FAULT]

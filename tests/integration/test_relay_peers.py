@@ -11,7 +11,7 @@ from posthouse.core.outcome import Result, ServerAnswer
 from posthouse.core.wire_form import plain_form, wire_form
 from support.peers import smtp_sink
 from support.recording import Recorder, recording_sink
-from support.servers import CONTENT, LOOPS, PREFIX, run, transaction
+from support.servers import CONTENT, LOOPS, PREFIX, profile, run, transaction
 
 
 @pytest.fixture(params=LOOPS)
@@ -36,7 +36,10 @@ def relay_all(loop: str, port: int, mails: list[Content]) -> list[ServerAnswer]:
         relay = SmtpRelay("mx1.example", Limits())
         answers = [
             await relay.send(
-                f"smtp://127.0.0.1:{port}", transaction("a@x.example", "b@x.example", content=c), lambda: True
+                profile(f"smtp://127.0.0.1:{port}"),
+                f"smtp://127.0.0.1:{port}",
+                transaction("a@x.example", "b@x.example", content=c),
+                lambda: True,
             )
             for c in mails
         ]

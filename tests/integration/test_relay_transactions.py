@@ -16,7 +16,7 @@ from posthouse.core.outcome import Result, ServerAnswer, Transaction
 from posthouse.core.wire_form import plain_form, wire_form
 from posthouse.lab.sink import Sink, SinkOptions
 from posthouse.lab.sink_rules import parse_rule
-from support.servers import CONTENT, LOOPS, PREFIX, Peer, run, scripted, transaction
+from support.servers import CONTENT, LOOPS, PREFIX, Peer, profile, run, scripted, transaction
 
 
 @pytest.fixture(params=LOOPS)
@@ -28,7 +28,7 @@ def to_sink(loop: str, mail: Transaction, options: SinkOptions | None = None) ->
     async def go() -> tuple[ServerAnswer, Sink]:
         async with Sink(options) as sink:
             server = f"smtp://127.0.0.1:{sink.port}"
-            answer = await SmtpRelay("mx1.example", Limits()).send(server, mail, lambda: True)
+            answer = await SmtpRelay("mx1.example", Limits()).send(profile(server), server, mail, lambda: True)
             await sink.quiet()
             return answer, sink
 
@@ -67,7 +67,7 @@ def test_mail_rcpt_and_data_go_in_one_write_where_pipelining_is_offered(loop: st
     async def go() -> ServerAnswer:
         async with scripted(script) as next_hop:
             return await SmtpRelay("mx1.example", Limits()).send(
-                next_hop.server, transaction("a@x.example", "b@x.example"), lambda: True
+                profile(next_hop.server), next_hop.server, transaction("a@x.example", "b@x.example"), lambda: True
             )
 
     assert results(run(loop, go())) == [Result.RELAYED] * 2
@@ -88,7 +88,7 @@ def test_commands_go_one_by_one_without_pipelining(loop: str) -> None:
     async def go() -> ServerAnswer:
         async with scripted(script) as next_hop:
             return await SmtpRelay("mx1.example", Limits()).send(
-                next_hop.server, transaction("a@x.example", "b@x.example"), lambda: True
+                profile(next_hop.server), next_hop.server, transaction("a@x.example", "b@x.example"), lambda: True
             )
 
     assert results(run(loop, go())) == [Result.PERMANENT, Result.RELAYED]
@@ -104,7 +104,9 @@ def test_no_data_is_sent_one_by_one_when_every_recipient_is_refused(loop: str) -
 
     async def go() -> ServerAnswer:
         async with scripted(script) as next_hop:
-            return await SmtpRelay("mx1.example", Limits()).send(next_hop.server, transaction(), lambda: True)
+            return await SmtpRelay("mx1.example", Limits()).send(
+                profile(next_hop.server), next_hop.server, transaction(), lambda: True
+            )
 
     assert results(run(loop, go())) == [Result.PERMANENT]
 
@@ -238,7 +240,9 @@ def test_content_in_a_file_is_streamed_in_flat_memory(loop: str, tmp_path: Path)
         port = server.sockets[0].getsockname()[1]
         mail = transaction(content=Content(FileOctets(str(path), size)))
         tracemalloc.start()
-        answer = await SmtpRelay("mx1.example", Limits()).send(f"smtp://127.0.0.1:{port}", mail, lambda: True)
+        answer = await SmtpRelay("mx1.example", Limits()).send(
+            profile(f"smtp://127.0.0.1:{port}"), f"smtp://127.0.0.1:{port}", mail, lambda: True
+        )
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         server.close()
@@ -295,7 +299,9 @@ def test_reply_while_content_is_being_sent_ends_the_mail_without_its_dot(
     async def go() -> ServerAnswer:
         async with scripted(script) as next_hop:
             mail = transaction(content=Content(FileOctets(str(path), len(octets))))
-            return await SmtpRelay("mx1.example", Limits()).send(next_hop.server, mail, may_finish)
+            return await SmtpRelay("mx1.example", Limits()).send(
+                profile(next_hop.server), next_hop.server, mail, may_finish
+            )
 
     answer = run(loop, go())
     assert results(answer) == [expected]
@@ -321,7 +327,7 @@ def test_may_finish_is_asked_before_the_last_piece_and_may_take_its_time(loop: s
         async def go(mail: Transaction, may_finish: object = may_finish) -> tuple[ServerAnswer, Sink]:
             async with Sink() as sink:
                 server = f"smtp://127.0.0.1:{sink.port}"
-                answer = await SmtpRelay("mx1.example", Limits()).send(server, mail, may_finish)  # type: ignore[arg-type]
+                answer = await SmtpRelay("mx1.example", Limits()).send(profile(server), server, mail, may_finish)  # type: ignore[arg-type]
                 return answer, sink
 
         answer, sink = run(loop, go(transaction(content=content, prefix=b"")))
@@ -345,7 +351,10 @@ def test_dot_that_is_still_in_our_buffer_when_the_connection_breaks_is_not_uncer
         async with scripted(script) as next_hop:
             relay = SmtpRelay("mx1.example", Limits())
             return await relay.send(
-                next_hop.server, transaction(content=content, prefix=PREFIX * 100_000), lambda: True
+                profile(next_hop.server),
+                next_hop.server,
+                transaction(content=content, prefix=PREFIX * 100_000),
+                lambda: True,
             )
 
     assert results(run(loop, go())) == [Result.SERVER_FAULT]
@@ -371,7 +380,9 @@ def test_reply_that_overtakes_the_dot_in_our_buffer_keeps_it_from_leaving(
     async def go() -> ServerAnswer:
         async with scripted(script) as next_hop:
             mail = transaction(prefix=PREFIX * 100_000)
-            return await SmtpRelay("mx1.example", Limits()).send(next_hop.server, mail, lambda: True)
+            return await SmtpRelay("mx1.example", Limits()).send(
+                profile(next_hop.server), next_hop.server, mail, lambda: True
+            )
 
     assert results(run(loop, go())) == [expected]
 
@@ -459,7 +470,9 @@ def test_cancelled_delivery_closes_its_connection(loop: str) -> None:
     async def go() -> None:
         async with scripted(script) as next_hop:
             relay = SmtpRelay("mx1.example", Limits())
-            task = asyncio.ensure_future(relay.send(next_hop.server, transaction(), lambda: True))
+            task = asyncio.ensure_future(
+                relay.send(profile(next_hop.server), next_hop.server, transaction(), lambda: True)
+            )
             await reached.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -8,6 +8,7 @@ from posthouse.core.envelope import Body, SessionFacts
 from posthouse.core.inventory import Inventory, build_inventory
 from posthouse.core.mail import Content, InlineOctets, Mail, MailId, MailRecipient, RecipientState, TrailEntry
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Transaction
+from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.delivery import Delivery
 from posthouse.ports import Acted, ContentSink, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings, OwnMail
@@ -105,12 +106,20 @@ class ScriptedRelay:
 
     script: dict[str, list[dict[str, RecipientResult] | RecipientResult]] = field(default_factory=dict)
     sent: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    fresh: list[bool] = field(default_factory=list)
     dsn_offered: bool = False
     gate: asyncio.Event | None = None
 
     async def send(
-        self, server: str, transaction: Transaction, may_finish: Callable[[], bool | Awaitable[bool]]
+        self,
+        profile: ServerProfile,
+        server: str,
+        transaction: Transaction,
+        may_finish: Callable[[], bool | Awaitable[bool]],
+        *,
+        fresh: bool = False,
     ) -> ServerAnswer:
+        self.fresh.append(fresh)
         if self.gate is not None:
             await self.gate.wait()
         self.sent.append((server, tuple(r.address for r in transaction.recipients)))

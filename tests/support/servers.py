@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import uvloop
@@ -16,6 +16,7 @@ import uvloop
 from posthouse.core.envelope import Body, Recipient
 from posthouse.core.mail import Content, InlineOctets
 from posthouse.core.outcome import Transaction
+from posthouse.core.profile import ServerProfile, parse_profile
 
 T = TypeVar("T")
 LOOPS = ("asyncio", "uvloop")
@@ -57,6 +58,14 @@ def transaction(
         "envid": "",
     }
     return Transaction(**{**fields, **changes})
+
+
+def profile(*servers: str, revision: int = 0, **settings: object) -> ServerProfile:
+    """A server profile with these servers."""
+    document = {"name": "exchange", "type": "smtp", "servers": list(servers), **settings}
+    parsed, faults = parse_profile(document, "p")
+    assert parsed is not None, faults
+    return replace(parsed, revision=revision)
 
 
 class Peer:

@@ -1,6 +1,6 @@
 """The SMTP client: hands one transaction to one server (`ports.Relay`).
 
-One connection per transaction for now: connect, greeting, EHLO, mail, QUIT. What the network does to us is
+Over a kept connection where the profile's pool has one, else over a fresh one. What the network does to us is
 translated into sentences here, once; nothing of it is ever raised.
 Standards: RFC 5321 sections 3.1-3.3, 4.5.3.2.
 """
@@ -8,13 +8,16 @@ Standards: RFC 5321 sections 3.1-3.3, 4.5.3.2.
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from functools import lru_cache, partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from posthouse.clients.smtp_connection import MayFinish, SmtpConnection
+from posthouse.clients.smtp_pool import SmtpPools
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
+from posthouse.core.profile import ServerProfile
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 """Errors of this machine that say nothing about the server."""
@@ -40,31 +43,57 @@ class _NoConnection(Exception):
 
 
 class SmtpRelay:
-    """Relays over SMTP in clear. `hostname` goes into EHLO."""
+    """Relays over SMTP in clear. `hostname` goes into EHLO; `share` gives this worker's part of a per-node number."""
 
-    def __init__(self, hostname: str, limits: Limits) -> None:
+    def __init__(self, hostname: str, limits: Limits, share: Callable[[int], int] = int) -> None:
         self._hostname = hostname
         self._limits = limits
+        self.pools = SmtpPools(share)
         self._settling: set[SmtpConnection] = set()
         """Answered, and still ending a transaction that the server has open."""
 
-    async def send(self, server: str, transaction: Transaction, may_finish: MayFinish) -> ServerAnswer:
-        """Connects, relays, says QUIT. Never raises for anything the network does."""
+    async def send(
+        self,
+        profile: ServerProfile,
+        server: str,
+        transaction: Transaction,
+        may_finish: MayFinish,
+        *,
+        fresh: bool = False,
+    ) -> ServerAnswer:
+        """ports.Relay.send. A kept connection that turns out to be stale costs one silent try on a fresh one."""
+        kept = None if fresh else self.pools.acquire(profile, server)
+        if kept is not None:
+            answer = await self._transact(profile, server, kept, transaction, may_finish)
+            if not answer.fault or answer.mail_accepted:
+                return answer
+            self.pools.stale(profile)
         host, port = _endpoint(server)
         try:
             connection = await self._connect(host, port)
         except _NoConnection as error:
             return _unreached(transaction, error)
+        return await self._transact(profile, server, connection, transaction, may_finish)
+
+    async def _transact(
+        self,
+        profile: ServerProfile,
+        server: str,
+        connection: SmtpConnection,
+        transaction: Transaction,
+        may_finish: MayFinish,
+    ) -> ServerAnswer:
+        """The transaction; afterwards the connection goes back to the pool once it is idle, or is closed."""
         try:
             answer = await connection.transact(transaction, may_finish)
         except asyncio.CancelledError:
             connection.abort()
             raise
         if connection.idle:
-            connection.quit()
+            self.pools.give_back(profile, server, connection)
         else:
             self._settling.add(connection)
-            connection.when_settled(self._settled)
+            connection.when_settled(partial(self._settled, profile, server))
         return answer
 
     def reload(self, hostname: str, limits: Limits) -> None:
@@ -73,14 +102,18 @@ class SmtpRelay:
         self._limits = limits
 
     def close(self) -> None:
-        """Cuts what is still settling; for the end of the process."""
+        """Disconnects what is kept, cuts what is still settling; for the end of the process."""
+        self.pools.close()
         for connection in self._settling:
             connection.abort()
         self._settling.clear()
 
-    def _settled(self, connection: SmtpConnection) -> None:
+    def _settled(self, profile: ServerProfile, server: str, connection: SmtpConnection) -> None:
         self._settling.discard(connection)
-        connection.quit()
+        if connection.idle:
+            self.pools.give_back(profile, server, connection)
+        else:
+            connection.quit()
 
     async def _connect(self, host: str, port: int) -> SmtpConnection:
         """Tries every address of the host in order; each gets its share of `connect_seconds`."""

@@ -5,6 +5,7 @@ connection is re-armed lazily, and one future carries the answer of a transactio
 """
 
 import asyncio
+import select
 from collections.abc import Awaitable, Callable, Generator
 from typing import cast
 
@@ -21,6 +22,8 @@ ONE_WRITE_OCTETS = 64 * 1024
 before it has left, so that a loss on the way is known to be one without a dot."""
 SETTLE_SECONDS = 5.0
 """How long a connection may take to become idle after the answer is out."""
+RESET_SECONDS = 1.0
+"""A connection idle for longer is asked by RSET whether it still serves, in one write with what follows."""
 NOT_OURS = "the mail is no longer this worker's"
 
 
@@ -44,6 +47,11 @@ class SmtpConnection(asyncio.Protocol):
         """Octets that we wrote have not left this machine's buffers."""
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self.opened_at = loop.time()
+        self.messages = 0
+        """How many transactions it has carried."""
+        self._idle_since = 0.0
+        self._unfit: Callable[[SmtpConnection], None] | None = None
 
     # --- for the relay -----------------------------------------------------------------------------------
 
@@ -51,7 +59,12 @@ class SmtpConnection(asyncio.Protocol):
         """Hands over one mail; the future gets its answer and never an exception."""
         answer: asyncio.Future[ServerAnswer] = self._loop.create_future()
         self._transaction, self._may_finish, self._answer = transaction, may_finish, answer
-        self._session.begin(transaction, utf8_header=transaction.smtputf8 and not _ascii_header(transaction))
+        self.messages += 1
+        self._session.begin(
+            transaction,
+            utf8_header=transaction.smtputf8 and not _ascii_header(transaction),
+            reset=self.messages > 1 and self._loop.time() - self._idle_since > RESET_SECONDS,
+        )
         self._rearm()
         self._step()
         return answer
@@ -60,6 +73,20 @@ class SmtpConnection(asyncio.Protocol):
     def idle(self) -> bool:
         """Fit for a further `transact`."""
         return self._transport is not None and self._session.idle
+
+    def keep(self, unfit: "Callable[[SmtpConnection], None]") -> None:
+        """It is idle in the pool from now on; calls `unfit` once it can be used no more."""
+        self._idle_since = self._loop.time()
+        self._unfit = unfit
+
+    def take(self) -> bool:
+        """It leaves the pool; False if the server has closed it or said something meanwhile, read by us or not."""
+        self._unfit = None
+        if not self.idle or self._transport is None:
+            return False
+        waiting = select.poll()
+        waiting.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not waiting.poll(0)
 
     def when_settled(self, done: "Callable[[SmtpConnection], None]") -> None:
         """Calls `done` once the connection is either idle or unfit after its answer; at most SETTLE_SECONDS."""
@@ -141,6 +168,9 @@ class SmtpConnection(asyncio.Protocol):
         if self._settled is not None and session.phase is not Phase.SETTLING:
             done, self._settled = self._settled, None
             done(self)
+        if self._unfit is not None and not self.idle:
+            unfit, self._unfit = self._unfit, None
+            unfit(self)
 
     def _begin_content(self) -> None:
         """354 has come: one write for small content, else piece by piece."""

@@ -85,3 +85,5 @@ class ServerAnswer:
     marks: tuple[str, ...] = ()
     greeted: bool = False
     """The server got as far as a 220 greeting."""
+    mail_accepted: bool = False
+    """MAIL got 2yz. A fault before that on a reused connection says only that it had gone stale."""

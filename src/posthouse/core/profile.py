@@ -143,7 +143,7 @@ class NotBuilt:
     """A setting of which only `built` values can be carried out yet."""
 
     field: str
-    """Name of a profile field, `pool.enabled`, or `servers` (their scheme)."""
+    """Name of a profile field, or `servers` (their scheme)."""
     built: tuple[object, ...]
     """Values that work; None stands for "not given"."""
 
@@ -161,7 +161,6 @@ NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt("password", (None,)),
     NotBuilt("client_certificate", (False,)),
     NotBuilt("allow_plaintext_auth", (False,)),
-    NotBuilt("pool.enabled", (False,)),
     NotBuilt("api_key", (None,)),
     NotBuilt("public_url", (None,)),
 )
@@ -181,7 +180,7 @@ def parse_profile(value: object, path: str) -> tuple[ServerProfile | None, tuple
         servers = _parse_servers(values, service_type, path, faults)
         _check_properties(values, service_type, path, faults)
         _check_dependencies(values, service_type, servers, path, faults)
-    _check_built(values, pool, servers, path, faults)
+    _check_built(values, servers, path, faults)
     if faults or service_type is None:
         return None, tuple(faults)
     tls_verify = values.optional_text("tls_verify")
@@ -318,7 +317,7 @@ def _check_dependencies(
                 faults.append(Fault(join(path, "client_certificate"), "true", rule, remedy))
 
 
-def _check_built(values: Values, pool: Values, servers: Servers, path: str, faults: list[Fault]) -> None:
+def _check_built(values: Values, servers: Servers, path: str, faults: list[Fault]) -> None:
     """Every use of what `NOT_BUILT` lists."""
     for row in NOT_BUILT:
         if row.field == "servers":
@@ -327,9 +326,7 @@ def _check_built(values: Values, pool: Values, servers: Servers, path: str, faul
                     faults.append(_not_built(where, str(server), row))
             continue
         value: object
-        if row.field == "pool.enabled":
-            value = pool.boolean("enabled")
-        elif row.field in ("password", "api_key"):
+        if row.field in ("password", "api_key"):
             value = None if row.field not in values.given else "***"
         else:
             value = values.value(row.field)

@@ -80,6 +80,7 @@ class ClientSession:
         "_parser",
         "_results",
         "_smtputf8",
+        "_taken",
         "_to_send",
         "_transaction",
         "_transcript",
@@ -108,6 +109,8 @@ class ClientSession:
         self._open = False
         """The server has a mail transaction open."""
         self._mail_accepted = False
+        self._taken = False
+        """MAIL was accepted in this transaction, were it before a further MAIL."""
         self._accepted: list[int] = []
         self._transaction: Transaction | None = None
         self._results: list[RecipientResult | None] = []
@@ -158,14 +161,17 @@ class ClientSession:
 
     # --- events ----------------------------------------------------------------------------------
 
-    def begin(self, transaction: Transaction, *, utf8_header: bool = False) -> None:
+    def begin(self, transaction: Transaction, *, utf8_header: bool = False, reset: bool = False) -> None:
         """Starts `transaction`, at once when idle, else after the greeting and EHLO.
 
         `utf8_header`: a header field holds more than ASCII (asked for only when `transaction.smtputf8`).
+        `reset`: RSET comes first, for a connection that has been idle for a while (design section 2.10).
         """
         assert self._transaction is None
         assert transaction.recipients
         self._transaction = transaction
+        self._taken = False
+        self._open = self._open or reset
         self._results = [None] * len(transaction.recipients)
         self._marks = ()
         self._utf8_header = utf8_header
@@ -267,7 +273,7 @@ class ClientSession:
             case Stage.RCPT if code < 300 and self._mail_accepted:
                 self._accepted.append(command.recipient)
             case Stage.MAIL if code < 300:
-                self._mail_accepted = self._open = True
+                self._mail_accepted = self._taken = self._open = True
             case Stage.DATA if 300 <= code < 400:
                 if self._accepted:
                     self.phase = Phase.CONTENT
@@ -494,6 +500,7 @@ class ClientSession:
             transcript=() if plain else self._transcript.lines(),
             marks=self._marks,
             greeted=self._greeted,
+            mail_accepted=self._taken,
         )
         self._transaction = None
         self._results = []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from posthouse.core.envelope import Recipient
 from posthouse.core.mail import AttemptRow, MailRecipient
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
+from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.active import Parcel
 from posthouse.ports import Clock, Relay
 
@@ -47,11 +48,13 @@ class Walk:
         relay: Relay,
         clock: Clock,
         parcel: Parcel,
+        profile: ServerProfile | None,
         order: tuple[str, ...],
         may_finish: Callable[[], bool | Awaitable[bool]],
     ) -> None:
+        """`profile` None: there is none of that name any more, so nothing can be addressed."""
         self._relay, self._clock, self._parcel = relay, clock, parcel
-        self._order, self._may_finish = order, may_finish
+        self._profile, self._order, self._may_finish = profile, order if profile is not None else (), may_finish
         self._settled: dict[int, Settled] = {}
         self._attempts: list[AttemptRow] = []
         self._served_by = ""
@@ -79,7 +82,7 @@ class Walk:
             if result.result is Result.UNCERTAIN
         )
         if lost:  # one more try at once, on a fresh connection to the same server
-            second = await self._send(server, lost, (DUPLICATE,))
+            second = await self._send(server, lost, (DUPLICATE,), fresh=True)
             for recipient, result in zip(lost, second.recipients, strict=True):
                 if result.result in (Result.SERVER_FAULT, Result.TRANSIENT, Result.LATER):
                     # Nobody knows whether the first try arrived: this recipient stays uncertain.
@@ -91,11 +94,15 @@ class Walk:
             if self._settled[recipient.seq].result.result in (Result.SERVER_FAULT, Result.TRANSIENT)
         )
 
-    async def _send(self, server: str, recipients: tuple[MailRecipient, ...], marks: tuple[str, ...]) -> ServerAnswer:
+    async def _send(
+        self, server: str, recipients: tuple[MailRecipient, ...], marks: tuple[str, ...], *, fresh: bool = False
+    ) -> ServerAnswer:
         """One transaction with one server, kept as an attempt row."""
+        assert self._profile is not None
         mail = self._parcel.mail
         started, clock = self._clock.now(), self._clock.monotonic()
         answer = await self._relay.send(
+            self._profile,
             server,
             Transaction(
                 reverse_path=mail.reverse_path,
@@ -109,6 +116,7 @@ class Walk:
                 envid=mail.envid,
             ),
             self._may_finish,
+            fresh=fresh,
         )
         for recipient, result in zip(recipients, answer.recipients, strict=True):
             self._settled[recipient.seq] = Settled(result, server, answer.dsn_offered)

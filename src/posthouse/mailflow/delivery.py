@@ -18,7 +18,7 @@ from posthouse.core.mail import (
     TrailEntry,
 )
 from posthouse.core.outcome import Result
-from posthouse.core.profile import Preference
+from posthouse.core.profile import Preference, ServerProfile
 from posthouse.mailflow.active import ActiveQueue, NextHop, Parcel, parcels
 from posthouse.mailflow.addressing import Settled, Walk, Walked
 from posthouse.mailflow.notices import Generated, Notices
@@ -188,10 +188,10 @@ class Delivery:
     # --- one attempt -------------------------------------------------------------------------------------
 
     async def _attempt(self, parcel: Parcel, hop: NextHop) -> None:
+        profile = self.inventory.profiles.get(parcel.profile)
+        order = self._order(parcel, profile) if profile is not None else ()
         try:
-            walked = await Walk(
-                self._tools.relay, self._tools.clock, parcel, self._order(parcel), self._may_finish
-            ).run()
+            walked = await Walk(self._tools.relay, self._tools.clock, parcel, profile, order, self._may_finish).run()
             if walked.served_by:
                 self._served(parcel.profile, walked.served_by)
             await self._settle(parcel, walked)
@@ -203,10 +203,7 @@ class Delivery:
             self._queue.free(parcel.profile, parcel.octets)
             self._start(parcel.profile)
 
-    def _order(self, parcel: Parcel) -> tuple[str, ...]:
-        profile = self.inventory.profiles.get(parcel.profile)
-        if profile is None:
-            return ()
+    def _order(self, parcel: Parcel, profile: ServerProfile) -> tuple[str, ...]:
         return preference.order(
             profile.preference,
             profile.server_texts,

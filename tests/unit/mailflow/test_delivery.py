@@ -77,6 +77,7 @@ def test_a_lost_reply_to_the_final_dot_gets_one_more_try_at_the_same_server() ->
     made = flow({A: [UNCERTAIN]})
     run(made, mail(YOU))
     assert made.relay.servers == [A, A]
+    assert made.relay.fresh == [False, True]
     assert made.states() == {YOU: RecipientState.RELAYED}
     assert made.spool.outcomes[0].attempts[1].marks == ("possible duplicate",)
 

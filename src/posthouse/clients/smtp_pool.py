@@ -1,0 +1,148 @@
+"""Kept idle connections of all server profiles of a worker: carries out what `core.pool` decides.
+
+A connection belongs to one profile at one revision, so an edit of TLS settings, login or certificate retires it, and
+two logins never share one. Nothing here waits; a timer disconnects what expires.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from posthouse.clients.smtp_connection import SmtpConnection
+from posthouse.core.pool import Cache, ConnectionPool, NoPool
+from posthouse.core.profile import ServerProfile
+
+
+@dataclass(slots=True)
+class PoolCounts:
+    """What a pool has done since the worker began."""
+
+    reused: int = 0
+    kept: int = 0
+    full: int = 0
+    """Given back and disconnected: the pool was full, or the connection worn."""
+    expired: int = 0
+    closed: int = 0
+    """By the server, while idle."""
+    stale: int = 0
+    """Found unfit only when used: one silent try on a fresh connection each."""
+
+
+@dataclass(slots=True)
+class _ProfilePool:
+    revision: int
+    cache: Cache[SmtpConnection]
+    counts: PoolCounts = field(default_factory=PoolCounts)
+
+
+class SmtpPools:
+    """`share` gives this worker's part of a per-node number."""
+
+    def __init__(self, share: Callable[[int], int]) -> None:
+        self._share = share
+        self._pools: dict[str, _ProfilePool] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def acquire(self, profile: ServerProfile, server: str) -> SmtpConnection | None:
+        """A connection that is fit as far as can be seen; the latest used one."""
+        pool = self._pool(profile)
+        while pool is not None and (connection := pool.cache.acquire(server)) is not None:
+            if connection.take():
+                pool.counts.reused += 1
+                return connection
+            pool.counts.closed += 1
+            connection.abort()
+        return None
+
+    def give_back(self, profile: ServerProfile, server: str, connection: SmtpConnection) -> None:
+        """The communication over an idle `connection` completed: it is kept, or disconnected."""
+        pool = self._pool(profile)
+        if pool is None:
+            connection.quit()
+            return
+        now = asyncio.get_running_loop().time()
+        gone = pool.cache.give_back(
+            server, connection, now, opened_at=connection.opened_at, messages=connection.messages
+        )
+        if gone:
+            pool.counts.full += 1
+            _disconnect(gone)
+            return
+        pool.counts.kept += 1
+        connection.keep(lambda unfit: self._unfit(pool, unfit))
+        self._arm(pool.cache.next_expiry())
+
+    def stale(self, profile: ServerProfile) -> None:
+        """A connection that looked fit was not."""
+        pool = self._pool(profile)
+        if pool is not None:
+            pool.counts.stale += 1
+
+    def retire(self, profiles: Mapping[str, ServerProfile]) -> None:
+        """The inventory changed: connections of profiles that were edited or removed are disconnected."""
+        for name, pool in list(self._pools.items()):
+            profile = profiles.get(name)
+            if profile is None or profile.revision != pool.revision:
+                del self._pools[name]
+                _disconnect(pool.cache.clear())
+
+    def counts(self, name: str) -> tuple[int, PoolCounts]:
+        """How many connections of a profile are kept idle, and what its pool has done."""
+        pool = self._pools.get(name)
+        return (pool.cache.idle, pool.counts) if pool is not None else (0, PoolCounts())
+
+    def close(self) -> None:
+        """Disconnects everything, for the end of the process."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for pool in self._pools.values():
+            _disconnect(pool.cache.clear())
+        self._pools.clear()
+
+    def _pool(self, profile: ServerProfile) -> _ProfilePool | None:
+        """The pool of a profile; None for a profile as it was before an edit, whose connections are not kept."""
+        pool = self._pools.get(profile.name)
+        if pool is not None and pool.revision == profile.revision:
+            return pool
+        if pool is not None:
+            if pool.revision > profile.revision:
+                return None
+            _disconnect(pool.cache.clear())
+        cache: Cache[SmtpConnection]
+        if profile.pool.enabled:
+            cache = ConnectionPool(profile.pool, self._share(profile.pool.connections))
+        else:
+            cache = NoPool()
+        pool = self._pools[profile.name] = _ProfilePool(profile.revision, cache)
+        return pool
+
+    @staticmethod
+    def _unfit(pool: _ProfilePool, connection: SmtpConnection) -> None:
+        if pool.cache.remove(connection):
+            pool.counts.closed += 1
+        connection.abort()
+
+    # --- expiry -------------------------------------------------------------------------------------------
+
+    def _arm(self, due: float | None) -> None:
+        """One timer for all pools, at the first expiry."""
+        if due is None or (self._timer is not None and self._timer.when() <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(due, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for pool in self._pools.values():
+            expired = pool.cache.expire(now)
+            pool.counts.expired += len(expired)
+            _disconnect(expired)
+            self._arm(pool.cache.next_expiry())
+
+
+def _disconnect(connections: Iterable[SmtpConnection]) -> None:
+    for connection in connections:
+        connection.quit()
