@@ -250,7 +250,7 @@ class Worker:
         settings, boot, clock = self._settings, self._boot, SystemClock()
         self._shared = storage.open_shared(settings.data_dir, settings.database)
         spool = storage.open_spool(settings.data_dir, settings.database, boot.owner, clock, loop)
-        relay = self._relay = SmtpRelay(settings.hostname, settings.limits, self._share)
+        relay = self._relay = SmtpRelay(settings.hostname, settings.limits, self._share, self._digital_id)
         tools = Tools(clock, spool, relay, MailIds(clock.now, os.urandom).new, random.random)
         inventory = load_inventory(self._shared.inventory)
         self._delivery = Delivery(
@@ -287,6 +287,7 @@ class Worker:
         drain = settings.limits.drain_seconds
         await asyncio.gather(self._listeners.drain(drain), self._delivery.stop(drain))
         relay.close()
+        await relay.closed()
         await spool.close()
         self._shared.close()
 
@@ -297,14 +298,16 @@ class Worker:
     def _transactions(self, settings: NodeSettings) -> int:
         return max(1, self._share(settings.limits.transactions_per_server))
 
+    def _digital_id(self) -> tuple[str, str]:
+        return tls.ensure_digital_id(self._settings.data_dir, self._settings.hostname)
+
     def _tls_contexts(self) -> list[ssl.SSLContext | None]:
         contexts: list[ssl.SSLContext | None] = []
         for listener in self._settings.listeners:
             if listener.tls is ListenerTls.NONE:
                 contexts.append(None)
             else:
-                identity = tls.ensure_digital_id(self._settings.data_dir, self._settings.hostname)
-                contexts.append(tls.server_context(*identity))
+                contexts.append(tls.server_context(*self._digital_id()))
         return contexts
 
     def _reload_settings(self, fresh: NodeSettings) -> None:

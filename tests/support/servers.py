@@ -60,7 +60,7 @@ def transaction(
     return Transaction(**{**fields, **changes})
 
 
-def profile(*servers: str, revision: int = 0, **settings: object) -> ServerProfile:
+def profile(*servers: str, revision: int = 0, **settings: Any) -> ServerProfile:
     """A server profile with these servers."""
     document = {"name": "exchange", "type": "smtp", "servers": list(servers), **settings}
     parsed, faults = parse_profile(document, "p")

@@ -11,10 +11,11 @@ import socket
 from collections.abc import Callable
 from functools import lru_cache, partial
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
+from posthouse.client_tls import TlsSettingsError
 from posthouse.clients.smtp_connection import MayFinish, SmtpConnection
 from posthouse.clients.smtp_pool import SmtpPools
+from posthouse.clients.way import DigitalId, SecretUnreadable, Way, way_to
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
@@ -42,13 +43,26 @@ class _NoConnection(Exception):
         self.blame = blame
 
 
-class SmtpRelay:
-    """Relays over SMTP in clear. `hostname` goes into EHLO; `share` gives this worker's part of a per-node number."""
+def _no_digital_id() -> tuple[str, str]:
+    raise TlsSettingsError("this node has no digital ID")
 
-    def __init__(self, hostname: str, limits: Limits, share: Callable[[int], int] = int) -> None:
+
+class SmtpRelay:
+    """`hostname` goes into EHLO; `share` gives this worker's part of a per-node number; `digital_id` the files of the
+    certificate that servers may ask for."""
+
+    def __init__(
+        self,
+        hostname: str,
+        limits: Limits,
+        share: Callable[[int], int] = int,
+        digital_id: DigitalId = _no_digital_id,
+    ) -> None:
         self._hostname = hostname
         self._limits = limits
+        self._digital_id = digital_id
         self.pools = SmtpPools(share)
+        self._alive: set[SmtpConnection] = set()
         self._settling: set[SmtpConnection] = set()
         """Answered, and still ending a transaction that the server has open."""
 
@@ -68,9 +82,21 @@ class SmtpRelay:
             if not answer.fault or answer.mail_accepted:
                 return answer
             self.pools.stale(profile)
-        host, port = _endpoint(server)
         try:
-            connection = await self._connect(host, port)
+            way = way_to(profile, server, self._digital_id)
+        except (TlsSettingsError, SecretUnreadable) as error:
+            return _unreached(transaction, _NoConnection(str(error), "4.3.5", blame=False))
+        answer = await self._over(way, profile, server, transaction, may_finish)
+        if way.security.clear_allowed and way.policy is not None and _stopped_at(answer) is Stage.TLS:
+            answer = await self._over(way.in_clear(), profile, server, transaction, may_finish)
+        return answer
+
+    async def _over(
+        self, way: Way, profile: ServerProfile, server: str, transaction: Transaction, may_finish: MayFinish
+    ) -> ServerAnswer:
+        """The transaction over a fresh connection."""
+        try:
+            connection = await self._connect(way)
         except _NoConnection as error:
             return _unreached(transaction, error)
         return await self._transact(profile, server, connection, transaction, may_finish)
@@ -108,6 +134,13 @@ class SmtpRelay:
             connection.abort()
         self._settling.clear()
 
+    async def closed(self, seconds: float = 1.0) -> None:
+        """After `close`: until the last word of every connection has left, at most so long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._alive and loop.time() < end:  # noqa: ASYNC110  # for the end of the process only
+            await asyncio.sleep(0.01)
+
     def _settled(self, profile: ServerProfile, server: str, connection: SmtpConnection) -> None:
         self._settling.discard(connection)
         if connection.idle:
@@ -115,25 +148,25 @@ class SmtpRelay:
         else:
             connection.quit()
 
-    async def _connect(self, host: str, port: int) -> SmtpConnection:
+    async def _connect(self, way: Way) -> SmtpConnection:
         """Tries every address of the host in order; each gets its share of `connect_seconds`."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._limits.connect_seconds
-        addresses = await self._resolve(loop, host, port)
+        addresses = await self._resolve(loop, way.host, way.port)
         failure = _NoConnection("name not found", "4.4.4")
         for index, address in enumerate(addresses):
             share = (end - loop.time()) / (len(addresses) - index)
             try:
-                return await self._open(loop, address, port, share)
+                return await self._open(loop, address, way, share)
             except _NoConnection as error:
                 failure = error
         raise failure
 
-    async def _open(self, loop: asyncio.AbstractEventLoop, address: str, port: int, seconds: float) -> SmtpConnection:
-        factory = partial(SmtpConnection, self._hostname, self._limits, loop)
+    async def _open(self, loop: asyncio.AbstractEventLoop, address: str, way: Way, seconds: float) -> SmtpConnection:
+        factory = partial(SmtpConnection, self._hostname, self._limits, loop, way, self._alive)
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
-                transport, connection = await loop.create_connection(factory, address, port)
+                transport, connection = await loop.create_connection(factory, address, way.port)
         except TimeoutError as error:
             raise _NoConnection(f"no answer to connect within {self._limits.connect_seconds} s") from error
         except OSError as error:
@@ -160,15 +193,6 @@ class SmtpRelay:
 
 
 @lru_cache(maxsize=1024)
-def _endpoint(server: str) -> tuple[str, int]:
-    """Host and port of a canonical specification; anything but smtp:// is a bug of the caller."""
-    parts = urlsplit(server)
-    if parts.scheme != "smtp" or not parts.hostname or parts.port is None:
-        raise ValueError(f"not a canonical smtp:// specification: {server!r}")
-    return parts.hostname, parts.port
-
-
-@lru_cache(maxsize=1024)
 def _is_address(host: str) -> bool:
     try:
         ip_address(host)
@@ -181,6 +205,11 @@ def _sentence(error: OSError) -> str:
     if error.errno in _SENTENCES:
         return _SENTENCES[error.errno]
     return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def _stopped_at(answer: ServerAnswer) -> Stage | None:
+    """The stage of the server's fault; None if there was none."""
+    return answer.recipients[0].stage if answer.fault else None
 
 
 def _unreached(transaction: Transaction, error: _NoConnection) -> ServerAnswer:

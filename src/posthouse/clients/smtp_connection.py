@@ -6,14 +6,18 @@ connection is re-armed lazily, and one future carries the answer of a transactio
 
 import asyncio
 import select
+import ssl
 from collections.abc import Awaitable, Callable, Generator
 from typing import cast
 
+from posthouse.client_tls import TlsSettingsError, check_pin, client_context, tls_sentence
 from posthouse.clients.content_pieces import ContentUnreadable, content_octets, pieces
+from posthouse.clients.way import Way
 from posthouse.core.limits import Limits
 from posthouse.core.mail import FileOctets, InlineOctets
 from posthouse.core.outcome import ServerAnswer, Transaction
 from posthouse.core.smtp_client import ClientSession, Phase
+from posthouse.core.smtp_opening import Security
 from posthouse.core.wire_form import header_is_ascii
 
 MayFinish = Callable[[], bool | Awaitable[bool]]
@@ -30,9 +34,21 @@ NOT_OURS = "the mail is no longer this worker's"
 class SmtpConnection(asyncio.Protocol):
     """From connect to close; `transact` once at a time, further ones while `idle`."""
 
-    def __init__(self, hostname: str, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
-        self._session = ClientSession(hostname, limits)
+    def __init__(
+        self,
+        hostname: str,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        way: Way | None = None,
+        alive: "set[SmtpConnection] | None" = None,
+    ) -> None:
+        """`way`: TLS and login; none of it without. It is in `alive` from connect until nothing of it is left."""
+        self._alive = alive if alive is not None else set()
+        self._way = way or Way("", 0, Security())
+        self._session = ClientSession(hostname, limits, self._way.security)
         self._loop = loop
+        self._limits = limits
+        self._handshake: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._transaction: Transaction | None = None
         self._may_finish: MayFinish = lambda: True
@@ -108,6 +124,8 @@ class SmtpConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Closes at once; what was not decided stays without an answer."""
+        if self._handshake is not None:
+            self._handshake.cancel()
         if self._transport is not None:
             self._transport.abort()
         self._end()
@@ -118,7 +136,9 @@ class SmtpConnection(asyncio.Protocol):
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         # With 0 as the mark, `pause_writing` tells exactly whether all we wrote has left: whether the dot has.
         transport.set_write_buffer_limits(high=0)
+        self._alive.add(self)
         self._rearm()
+        self._step()
 
     def data_received(self, data: bytes) -> None:
         session = self._session
@@ -131,9 +151,16 @@ class SmtpConnection(asyncio.Protocol):
             self._rearm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        why = "connection reset" if isinstance(exc, ConnectionError) else "connection lost"
+        if self._handshake is not None:
+            return  # it tells itself how it ended
+        self._alive.discard(self)
         self._transport = None
-        self._session.lost(why, dot_unsent=self._full)
+        if isinstance(exc, ssl.SSLError) and self._session.phase in (Phase.GREETING, Phase.EHLO):
+            # In TLS 1.3 a client certificate is refused after what the client takes for the end of the handshake.
+            self._session.tls_failed(self._sentence(exc))
+        else:
+            why = "connection reset" if isinstance(exc, ConnectionError) else "connection lost"
+            self._session.lost(why, dot_unsent=self._full)
         self._step()
         self._end()
 
@@ -155,7 +182,10 @@ class SmtpConnection(asyncio.Protocol):
         session = self._session
         if (octets := session.output()) and self._transport is not None:
             self._transport.write(octets)
-        if session.phase is Phase.CONTENT:
+        if session.phase is Phase.HANDSHAKE:
+            if self._handshake is None and self._transport is not None:
+                self._handshake = self._loop.create_task(self._secure(self._transport))
+        elif session.phase is Phase.CONTENT:
             if self._source is None:
                 self._begin_content()
         elif self._source is not None and session.phase is not Phase.FINAL:
@@ -171,6 +201,51 @@ class SmtpConnection(asyncio.Protocol):
         if self._unfit is not None and not self.idle:
             unfit, self._unfit = self._unfit, None
             unfit(self)
+
+    # --- TLS ---------------------------------------------------------------------------------------------
+
+    async def _secure(self, transport: asyncio.Transport) -> None:
+        """The handshake: the one task of a connection. What came in clear after the server's 220 ended it before."""
+        policy = self._way.policy
+        assert policy is not None
+        fault = ""
+        secured: asyncio.Transport | None = None
+        try:
+            secured = await self._loop.start_tls(
+                transport,
+                self,
+                client_context(policy),
+                server_hostname=self._way.name,
+                ssl_handshake_timeout=self._limits.tls_handshake_seconds,
+            )
+            fault = check_pin(policy, secured.get_extra_info("ssl_object")) if secured is not None else "no TLS"
+        except (OSError, EOFError, TlsSettingsError) as error:  # TimeoutError and ssl.SSLError are OSErrors
+            fault = self._sentence(error)
+        finally:
+            self._handshake = None
+        # Where octets came in clear before the handshake began, the session has ended by itself.
+        if fault or self._session.phase is not Phase.HANDSHAKE:
+            (secured or transport).abort()
+            self._alive.discard(self)
+            self._transport = None
+            if self._session.phase is Phase.HANDSHAKE:
+                self._session.tls_failed(fault)
+            self._step()
+            self._end()
+            return
+        assert secured is not None
+        self._transport = secured
+        self._full = False
+        self._session.secured()
+        self._rearm()
+        self._step()
+
+    def _sentence(self, error: Exception) -> str:
+        if isinstance(error, TlsSettingsError):
+            return str(error)
+        return tls_sentence(error, self._way.policy.minimum if self._way.policy is not None else "1.2")
+
+    # --- content -----------------------------------------------------------------------------------------
 
     def _begin_content(self) -> None:
         """354 has come: one write for small content, else piece by piece."""

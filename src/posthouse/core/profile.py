@@ -145,22 +145,14 @@ class NotBuilt:
     field: str
     """Name of a profile field, or `servers` (their scheme)."""
     built: tuple[object, ...]
-    """Values that work; None stands for "not given"."""
+    """Values that work; None stands for "not given". For a secret: where it may stand."""
+    remedy: str = ""
+    """Instead of a list of these values."""
 
 
 NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt("type", ("smtp",)),
-    NotBuilt("servers", ("smtp", "http", "clamd")),
-    NotBuilt("tls", ("none",)),
-    NotBuilt("tls_verify", (None,)),
-    NotBuilt("tls_name", (None,)),
-    NotBuilt("tls_ca", (None,)),
-    NotBuilt("tls_pin", (None,)),
-    NotBuilt("tls_min", ("1.2",)),
-    NotBuilt("username", (None,)),
-    NotBuilt("password", (None,)),
-    NotBuilt("client_certificate", (False,)),
-    NotBuilt("allow_plaintext_auth", (False,)),
+    NotBuilt("password", ("env", "file", None), 'Give { env = "NAME" } or { file = "PATH" }.'),
     NotBuilt("api_key", (None,)),
     NotBuilt("public_url", (None,)),
 )
@@ -327,7 +319,8 @@ def _check_built(values: Values, servers: Servers, path: str, faults: list[Fault
             continue
         value: object
         if row.field in ("password", "api_key"):
-            value = None if row.field not in values.given else "***"
+            secret = values.secret(row.field)
+            value = secret.source if secret is not None else None
         else:
             value = values.value(row.field)
         if value not in row.built and value != "":
@@ -336,4 +329,5 @@ def _check_built(values: Values, servers: Servers, path: str, faults: list[Fault
 
 def _not_built(where: str, value: str, row: NotBuilt) -> Fault:
     built = " or ".join(shown(value) for value in row.built if value is not None)
-    return Fault(where, value, "not built yet", f"Use {built}." if built else "Leave it out.")
+    remedy = row.remedy or (f"Use {built}." if built else "Leave it out.")
+    return Fault(where, value, "not built yet", remedy)

@@ -6,6 +6,8 @@
 | connect | refused, no answer, name not found | server's fault |
 | greeting | anything but 2yz | server's fault |
 | EHLO | anything but 2yz, to HELO too | server's fault |
+| STARTTLS, handshake | not offered, refused or failed, where clear text is not allowed | server's fault |
+| AUTH | not offered, or anything but 235 | server's fault |
 | MAIL, RCPT, DATA, final dot | 503 though all that it depends on got 2yz or 3yz | server's fault |
 | MAIL, RCPT, DATA, final dot | 530, 538, "must issue STARTTLS" | server's fault |
 | RCPT, DATA | any, when MAIL was refused | none of its own |
@@ -45,7 +47,7 @@ def classify(stage: Stage, reply: Reply, context: Context) -> Result | None:
     """
     positive = 200 <= reply.code <= 399
     match stage:
-        case Stage.CONNECT | Stage.GREETING | Stage.EHLO | Stage.RSET:
+        case Stage.CONNECT | Stage.GREETING | Stage.EHLO | Stage.STARTTLS | Stage.TLS | Stage.AUTH | Stage.RSET:
             return Result.SERVER_FAULT
         case Stage.MAIL:
             pass
@@ -91,9 +93,13 @@ def status_of(result: Result, reply: Reply | None, stage: Stage) -> str:
         case Result.PERMANENT:
             return "5.0.0"
         case Result.SERVER_FAULT | Result.UNCERTAIN:
-            return "4.4.1" if stage is Stage.CONNECT else "4.4.2"
+            return _FAULTS.get(stage, "4.4.2")
         case Result.TRANSIENT | Result.LATER | Result.AGAIN:
             return "4.0.0"
+
+
+_FAULTS = {Stage.CONNECT: "4.4.1", Stage.STARTTLS: "4.7.4", Stage.TLS: "4.7.5", Stage.AUTH: "4.7.0"}
+"""RFC 3463 codes of faults that no reply tells: no connection, no security features, cryptographic failure."""
 
 
 def _blames_server(reply: Reply) -> bool:

@@ -12,7 +12,6 @@ Results: `core.reply`, design section 3.
 
 from collections import deque
 from dataclasses import replace
-from enum import Enum
 from typing import NamedTuple
 
 from posthouse.core.envelope import Body
@@ -20,29 +19,17 @@ from posthouse.core.limits import Limits
 from posthouse.core.mail import InlineOctets
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.reply import Context, classify, classify_fault, status_of
-from posthouse.core.smtp_command import Capabilities, mail_command, rcpt_command, read_capabilities, writable
+from posthouse.core.smtp_command import mail_command, rcpt_command, writable
+from posthouse.core.smtp_opening import Move, Next, Opening, Phase, Refused, Say, Security
 from posthouse.core.smtp_reply import Reply, ReplyParser
 from posthouse.core.transcript import Transcript
 
+__all__ = ["DOWNGRADED", "EIGHT_BIT_MARK", "INJECTED", "ClientSession", "Phase"]
+
 EIGHT_BIT_MARK = "8bit without 8BITMIME"
-
-
-class Phase(Enum):
-    """Where the connection stands."""
-
-    GREETING = "greeting"
-    EHLO = "EHLO"
-    HELO = "HELO"
-    IDLE = "idle"
-    """No transaction open, no reply outstanding: fit for the next transaction."""
-    ENVELOPE = "envelope"
-    CONTENT = "content"
-    """The shell writes prefix and content; the final dot has not left."""
-    FINAL = "final dot"
-    SETTLING = "settling"
-    """The answer is out; a lone dot or RSET brings the connection back to IDLE."""
-    UNFIT = "unfit"
-    """Only to be closed."""
+DOWNGRADED = "downgraded"
+"""Mark of an attempt in clear text though STARTTLS was offered."""
+INJECTED = "octets in clear text after the reply to STARTTLS"
 
 
 class _Command(NamedTuple):
@@ -67,15 +54,13 @@ class ClientSession:
         "_accepted",
         "_answer",
         "_awaited",
-        "_capabilities",
         "_eight_bit",
         "_ended_by",
-        "_greeted",
-        "_hostname",
         "_limits",
         "_mail_accepted",
         "_marks",
         "_open",
+        "_opening",
         "_out",
         "_parser",
         "_results",
@@ -89,18 +74,17 @@ class ClientSession:
         "replies",
     )
 
-    def __init__(self, hostname: str, limits: Limits) -> None:
+    def __init__(self, hostname: str, limits: Limits, security: Security | None = None) -> None:
+        """`security`: TLS and login that come before the first mail."""
         if not hostname or not writable(hostname):
             raise ValueError(f"not a host name for EHLO: {hostname!r}")
-        self.phase = Phase.GREETING
+        self._opening = Opening(hostname, security or Security())
+        self.phase = self._opening.phase
         self.replies = 0
         """Counts replies: a step forward, from which the shell measures `patience` anew."""
-        self._hostname = hostname
         self._limits = limits
         self._parser = ReplyParser(limits.reply_octets)
         self._out: list[bytes] = []
-        self._capabilities = Capabilities()
-        self._greeted = False
         self._transcript = Transcript()
         self._awaited: deque[_Command] = deque()
         """Commands whose replies are outstanding, oldest first."""
@@ -156,6 +140,8 @@ class ClientSession:
                 return limits.block_seconds
             case Phase.FINAL:
                 return limits.final_dot_seconds
+            case Phase.HANDSHAKE:
+                return limits.tls_handshake_seconds
             case _:
                 return limits.greeting_seconds
 
@@ -188,12 +174,32 @@ class ClientSession:
             return
         for reply in self._parser.feed(octets):
             self.replies += 1
+            if self.phase is Phase.AUTH:
+                reply = self._opening.masked(reply)
             self._transcript.server(reply)
             self._take(reply)
         if self._parser.fault:
             self._break(self._parser.fault)
         elif self._parser.amid and self.phase is Phase.IDLE:
             self.phase = Phase.UNFIT
+        elif self._parser.amid and self.phase is Phase.HANDSHAKE:
+            self.injected()
+
+    def secured(self) -> None:
+        """The TLS handshake succeeded; what was announced before it counts no more."""
+        self._transcript.note("TLS")
+        move = self._opening.secured()
+        self.phase = self._opening.phase
+        if move is not None:
+            self._move(move)
+
+    def tls_failed(self, why: str) -> None:
+        """No TLS: `why` is one sentence."""
+        self._fail(Result.SERVER_FAULT, why, Stage.TLS)
+
+    def injected(self) -> None:
+        """Octets came in clear where the handshake was to begin: nothing more is sent there, in clear neither."""
+        self._fail(Result.SERVER_FAULT, INJECTED, Stage.STARTTLS)
 
     def dot_leaves(self, octets: int) -> None:
         """The final dot is about to be written, after `octets` of content in all: from here a loss is uncertain."""
@@ -237,35 +243,32 @@ class ClientSession:
                 self._on_final(reply)
             case Phase.CONTENT:
                 self._on_early(reply)
-            case Phase.GREETING:
-                self._on_greeting(reply)
-            case Phase.EHLO | Phase.HELO:
-                self._on_hello(reply)
+            case Phase.GREETING | Phase.EHLO | Phase.HELO | Phase.STARTTLS | Phase.AUTH:
+                self._move(self._opening.take(reply))
+            case Phase.HANDSHAKE:
+                self.injected()
             case Phase.SETTLING:
                 self._on_settling(self._awaited.popleft(), reply)
             case Phase.IDLE | Phase.UNFIT:
                 self.phase = Phase.UNFIT
 
-    def _on_greeting(self, reply: Reply) -> None:
-        if reply.code >= 300:
-            self._refused(reply, Stage.GREETING)
-            return
-        self._greeted = True
-        self.phase = Phase.EHLO
-        self._say(f"EHLO {self._hostname}")
-
-    def _on_hello(self, reply: Reply) -> None:
-        if reply.code < 300:
-            if self.phase is Phase.EHLO:
-                self._capabilities = read_capabilities(reply)
-            self.phase = Phase.IDLE
-            if self._transaction is not None:
-                self._start()
-        elif self.phase is Phase.EHLO and reply.code >= 500:
-            self.phase = Phase.HELO
-            self._say(f"HELO {self._hostname}")
-        else:
-            self._refused(reply, Stage.EHLO)
+    def _move(self, move: Move) -> None:
+        """A step of the opening."""
+        self.phase = self._opening.phase
+        match move:
+            case Say(line, shown):
+                self._transcript.client(shown)
+                self._out.append(line)
+            case Refused(stage, None, why):
+                self._fail(Result.SERVER_FAULT, why, stage)
+            case Refused(stage, Reply() as reply):
+                self._refused(reply, stage)
+            case Next.HANDSHAKE:
+                pass  # the shell sees it by the phase
+            case Next.OPEN:
+                self.phase = Phase.IDLE
+                if self._transaction is not None:
+                    self._start()
 
     def _on_envelope(self, command: _Command, reply: Reply) -> None:
         code = reply.code
@@ -348,7 +351,7 @@ class ClientSession:
         """The first mail transaction, after what can be refused without asking the server."""
         transaction = self._transaction
         assert transaction is not None
-        offered = self._capabilities
+        offered = self._opening.capabilities
         limit, size = offered.size_limit, transaction.size
         if 0 < limit < size:
             text = f"the next hop takes at most {limit} octets, the mail has {size}"
@@ -369,8 +372,8 @@ class ClientSession:
                 text = "the forward-path cannot stand in a RCPT command"
                 self._results[index] = RecipientResult(Result.PERMANENT, text, "5.1.3", Stage.RCPT)
         self._eight_bit = _holds_eight_bit(transaction)
-        if self._eight_bit and not offered.eight_bit:
-            self._marks = (EIGHT_BIT_MARK,)
+        marks = [(DOWNGRADED, self._opening.downgraded), (EIGHT_BIT_MARK, self._eight_bit and not offered.eight_bit)]
+        self._marks = tuple([mark for mark, given in marks if given])
         self._next_or_finish()
 
     def _next_or_finish(self) -> None:
@@ -388,7 +391,7 @@ class ClientSession:
         """RSET if needed, MAIL, RCPT for each, DATA: in one write where the server can do that."""
         transaction = self._transaction
         assert transaction is not None
-        offered = self._capabilities
+        offered = self._opening.capabilities
         self.phase = Phase.ENVELOPE
         self._mail_accepted = False
         self._accepted = []
@@ -496,10 +499,10 @@ class ClientSession:
         self._answer = ServerAnswer(
             recipients=tuple(results),
             fault=fault,
-            dsn_offered=self._capabilities.dsn,
+            dsn_offered=self._opening.capabilities.dsn,
             transcript=() if plain else self._transcript.lines(),
             marks=self._marks,
-            greeted=self._greeted,
+            greeted=self._opening.greeted,
             mail_accepted=self._taken,
         )
         self._transaction = None
@@ -508,10 +511,6 @@ class ClientSession:
 
     # --- small things ----------------------------------------------------------------------------
 
-    def _say(self, line: str) -> None:
-        self._transcript.client(line)
-        self._out.append(line.encode() + b"\r\n")
-
     def _stage(self) -> Stage:
         """What is being waited for."""
         match self.phase:
@@ -519,6 +518,12 @@ class ClientSession:
                 return Stage.GREETING
             case Phase.EHLO | Phase.HELO:
                 return Stage.EHLO
+            case Phase.STARTTLS:
+                return Stage.STARTTLS
+            case Phase.HANDSHAKE:
+                return Stage.TLS
+            case Phase.AUTH:
+                return Stage.AUTH
             case Phase.CONTENT:
                 return Stage.CONTENT
             case Phase.FINAL:
@@ -532,6 +537,8 @@ class ClientSession:
         match self.phase:
             case Phase.GREETING:
                 return "no greeting"
+            case Phase.HANDSHAKE:
+                return "no TLS"
             case Phase.CONTENT:
                 return "no content taken"
             case _:
@@ -541,6 +548,8 @@ class ClientSession:
         match self.phase:
             case Phase.GREETING:
                 return "before the greeting"
+            case Phase.HANDSHAKE:
+                return "during the TLS handshake"
             case Phase.CONTENT:
                 return "while content was being sent"
             case Phase.FINAL:

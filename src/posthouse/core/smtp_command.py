@@ -28,6 +28,9 @@ class Capabilities:
     eight_bit: bool = False
     smtputf8: bool = False
     dsn: bool = False
+    starttls: bool = False
+    auth: frozenset[str] = frozenset()
+    """Names of the AUTH mechanisms."""
     size: bool = False
     size_limit: int = 0
     """Octets of the longest mail it takes; 0 for no limit told (RFC 1870 section 4)."""
@@ -45,6 +48,8 @@ def read_capabilities(reply: Reply) -> Capabilities:
         eight_bit="8BITMIME" in words,
         smtputf8="SMTPUTF8" in words,
         dsn="DSN" in words,
+        starttls="STARTTLS" in words,
+        auth=frozenset(words.get("AUTH", "").upper().split()),
         size="SIZE" in words,
         size_limit=int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 20 else 0,
     )

@@ -248,18 +248,7 @@ def test_an_unknown_type_is_a_fault() -> None:
 @pytest.mark.parametrize(
     ("given", "field"),
     [
-        ({"servers": ["smtps://h"]}, "p.servers[0]"),
-        ({"tls": "starttls-optional"}, "p.tls"),
-        ({"tls": "starttls-required"}, "p.tls"),
-        ({"tls_verify": "none"}, "p.tls_verify"),
-        ({"tls_name": "h"}, "p.tls_name"),
-        ({"tls_ca": "/ca.pem"}, "p.tls_ca"),
-        ({"tls_pin": "00"}, "p.tls_pin"),
-        ({"tls_min": "1.3"}, "p.tls_min"),
-        ({"username": "u", "password": "p"}, "p.username"),
         ({"username": "u", "password": "p"}, "p.password"),
-        ({"tls": "starttls-required", "client_certificate": True}, "p.client_certificate"),
-        ({"allow_plaintext_auth": True}, "p.allow_plaintext_auth"),
         ({"type": "metadefender-core", "servers": ["http://h"]}, "p.type"),
         ({"type": "metadefender-core", "servers": ["http://h"], "api_key": "k"}, "p.api_key"),
         ({"type": "metadefender-core", "servers": ["http://h"], "public_url": "https://h"}, "p.public_url"),
@@ -271,6 +260,11 @@ def test_what_is_not_built_is_an_error_and_never_ignored(given: dict[str, object
     parsed, found = parse_profile(document(**given), "p")
     assert parsed is None
     assert field in [fault.field for fault in found if fault.rule == BUILT]
+
+
+@pytest.mark.parametrize("secret", [{"env": "RELAY_PASSWORD"}, {"file": "/run/credentials/relay"}])
+def test_a_password_may_stand_in_the_environment_or_in_a_file(secret: dict[str, str]) -> None:
+    assert profile(username="u", password=secret, tls="starttls-required").password is not None
 
 
 def test_every_row_of_not_built_names_a_setting() -> None:

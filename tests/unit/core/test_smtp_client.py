@@ -169,8 +169,18 @@ def test_acceptance_before_the_dot_has_left_is_not_believed() -> None:
 
 
 def test_capabilities_are_read_from_ehlo() -> None:
-    lines = ("next hi", "pipelining", "Size 1000", "8BITMIME", "SMTPUTF8", "DSN", "X-NONSENSE a b", "")
-    assert read_capabilities(Reply(250, lines)) == Capabilities(True, True, True, True, True, 1000)
+    plain = ("next hi", "pipelining", "Size 1000", "8BITMIME", "SMTPUTF8", "DSN", "X-NONSENSE a b", "")
+    secure = ("STARTTLS", "AUTH PLAIN login XOAUTH2", "AUTH=LOGIN")
+    assert read_capabilities(Reply(250, plain + secure)) == Capabilities(
+        pipelining=True,
+        eight_bit=True,
+        smtputf8=True,
+        dsn=True,
+        starttls=True,
+        auth=frozenset({"PLAIN", "LOGIN", "XOAUTH2"}),
+        size=True,
+        size_limit=1000,
+    )
 
 
 @pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE x", "SIZE -1", "SIZE ٣", "SIZE " + "9" * 30])

@@ -1,0 +1,83 @@
+"""The way to one server of a profile: address, TLS and login, read off the profile when a connection is opened.
+
+Secrets and certificates are looked up then and not before, so that a renewed one is used without a restart.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from posthouse.client_tls import TlsPolicy, policy_of, server_name
+from posthouse.core.fields import Secret
+from posthouse.core.profile import ServerProfile, Tls, TlsVerify
+from posthouse.core.smtp_opening import Login, Security
+
+DigitalId = Callable[[], tuple[str, str]]
+"""Paths of the node's certificate and key (PEM)."""
+
+
+class SecretUnreadable(Exception):
+    """A secret that the profile refers to cannot be had; the text is one sentence that does not hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one server is reached."""
+
+    host: str
+    port: int
+    security: Security
+    policy: TlsPolicy | None = None
+    """None: no TLS, whatever the server offers."""
+    name: str = ""
+    """What its certificate is for."""
+
+    def in_clear(self) -> "Way":
+        """The same server without TLS, after a handshake failed that was optional."""
+        return replace(self, security=Security(downgraded=True), policy=None)
+
+
+def way_to(profile: ServerProfile, server: str, digital_id: DigitalId) -> Way:
+    """Raises TlsSettingsError and SecretUnreadable: faults of this node, not of the server."""
+    specification = profile.servers[profile.server_texts.index(server)]
+    implicit = specification.scheme == "smtps"
+    if not implicit and profile.tls is Tls.NONE:
+        return Way(specification.host, specification.port, Security(login=_login(profile)))
+    policy = policy_of(profile, digital_id() if profile.client_certificate else None, implicit)
+    login = _login(profile)
+    # Clear text would do only where nothing is asked of TLS but that it be used if possible (design section 2.6).
+    indifferent = login is None and not profile.client_certificate and policy.verify is TlsVerify.NONE
+    optional = profile.tls is Tls.STARTTLS_OPTIONAL and not implicit
+    return Way(
+        specification.host,
+        specification.port,
+        Security(Tls.NONE if implicit else profile.tls, implicit, optional and indifferent, login),
+        policy,
+        server_name(profile.tls_name, specification.host),
+    )
+
+
+def _login(profile: ServerProfile) -> Login | None:
+    if profile.password is None:
+        return None
+    return Login(profile.username, secret_text(profile.password), profile.allow_plaintext_auth)
+
+
+def secret_text(secret: Secret) -> str:
+    """What a reference stands for: a variable of the environment, or the first line of a file."""
+    if secret.source == "env":
+        value = os.environ.get(secret.value, "")
+        if not value:
+            raise SecretUnreadable(f"the password's variable {secret.value} is not set in the environment")
+        return value
+    if secret.source == "file":
+        try:
+            value = Path(secret.value).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise SecretUnreadable(f"the password's file {secret.value} cannot be read: {why}") from error
+        if not value:
+            raise SecretUnreadable(f"the password's file {secret.value} is empty")
+        return value
+    raise SecretUnreadable("the password is not stored")
