@@ -112,6 +112,16 @@ class Outcome:
     """Own mail (DSNs) to be stored in the same commit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Age:
+    """Mail that senders are to hear of; epoch seconds of receipt."""
+
+    untold_before: float
+    """Received before, and the delay has not been told."""
+    before: float
+    """Received before: its lifetime is over."""
+
+
 class LeaseLost(Exception):
     """The mail belongs to another worker now: what was to be recorded is void."""
 
@@ -130,9 +140,11 @@ class Spool(Protocol):
 
     def open_content(self) -> ContentSink: ...
 
-    async def take_due(self, profile: str, now: float, limit: int, octets: int) -> list[Mail]:
+    async def take_due(
+        self, profile: str, now: float, limit: int, octets: int, age: "Age | None" = None
+    ) -> list[Mail]:
         """Up to `limit` mails (and about `octets` of inline content) with recipients QUEUED for `profile`
-        due by `now`, oldest due first, now ACTIVE and leased to this worker."""
+        due by `now`, oldest due first, now ACTIVE and leased to this worker. `age`: only such old ones."""
 
     async def next_due(self) -> Mapping[str, float]:
         """For each profile with QUEUED recipients not leased elsewhere, the earliest due_at."""
@@ -201,6 +213,10 @@ class Relay(Protocol):
         asked just before the final dot (a plain bool is the quick way, an awaitable only where the lease must be
         renewed first); on False the connection is closed and the recipients get SERVER_FAULT without blame. Never
         raises for anything the network does."""
+
+    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> str:
+        """Opens a session and quits; never sends mail. Empty if the server could be used, else why not. `whole`: with
+        STARTTLS and, if `login`, AUTH; else the greeting and EHLO only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from posthouse.core.mail import Content, InlineOctets, Mail, MailId, MailRecipie
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Transaction
 from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.delivery import Delivery
-from posthouse.ports import Acted, ContentSink, Outcome, QueueCommand, Tools
+from posthouse.ports import Acted, Age, ContentSink, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings, OwnMail
 from posthouse.telemetry import DeliveryLog
 
@@ -58,7 +58,7 @@ class MemorySpool:
     def open_content(self) -> ContentSink:
         raise NotImplementedError
 
-    async def take_due(self, profile: str, now: float, limit: int, octets: int) -> list[Mail]:
+    async def take_due(self, profile: str, now: float, limit: int, octets: int, age: Age | None = None) -> list[Mail]:
         taken = [m for m in self.waiting if m.recipients[0].profile == profile][:limit]
         self.waiting = [m for m in self.waiting if m not in taken]
         return taken
@@ -107,6 +107,8 @@ class ScriptedRelay:
     script: dict[str, list[dict[str, RecipientResult] | RecipientResult]] = field(default_factory=dict)
     sent: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     fresh: list[bool] = field(default_factory=list)
+    probed: list[tuple[str, bool, bool]] = field(default_factory=list)
+    probe_faults: dict[str, str] = field(default_factory=dict)
     dsn_offered: bool = False
     gate: asyncio.Event | None = None
 
@@ -131,6 +133,10 @@ class ScriptedRelay:
         )
         at_fault = all(r.result is Result.SERVER_FAULT for r in results)
         return ServerAnswer(results, results[0].reply if at_fault else "", self.dsn_offered, ("S: ...",))
+
+    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> str:
+        self.probed.append((server, whole, login))
+        return self.probe_faults.get(server, "")
 
     @property
     def servers(self) -> list[str]:

@@ -91,6 +91,22 @@ class SmtpRelay:
             answer = await self._over(way.in_clear(), profile, server, transaction, may_finish)
         return answer
 
+    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> str:
+        """ports.Relay.probe: greeting and EHLO; `whole`: STARTTLS and EHLO, too, and AUTH if `login`; QUIT."""
+        try:
+            way = way_to(profile, server, self._digital_id)
+            if not whole:
+                way = way.greeting_only()
+            elif not login:
+                way = way.without_login()
+            connection = await self._connect(way)
+        except (TlsSettingsError, SecretUnreadable, _NoConnection) as error:
+            return str(error)
+        try:
+            return await connection.opened()
+        finally:
+            connection.quit()
+
     async def _over(
         self, way: Way, profile: ServerProfile, server: str, transaction: Transaction, may_finish: MayFinish
     ) -> ServerAnswer:

@@ -53,6 +53,7 @@ class SmtpConnection(asyncio.Protocol):
         self._transaction: Transaction | None = None
         self._may_finish: MayFinish = lambda: True
         self._answer: asyncio.Future[ServerAnswer] | None = None
+        self._opened: asyncio.Future[str] | None = None
         self._settled: Callable[[SmtpConnection], None] | None = None
         self._source: Generator[bytes | memoryview, None, None] | None = None
         """Pieces of the content not written yet."""
@@ -84,6 +85,12 @@ class SmtpConnection(asyncio.Protocol):
         self._rearm()
         self._step()
         return answer
+
+    def opened(self) -> "asyncio.Future[str]":
+        """For a probe, instead of a transaction: empty once a mail could be sent, else what stands against it."""
+        self._opened = self._loop.create_future()
+        self._step()
+        return self._opened
 
     @property
     def idle(self) -> bool:
@@ -195,6 +202,8 @@ class SmtpConnection(asyncio.Protocol):
             self._transaction = None
             if self._answer is not None and not self._answer.done():
                 self._answer.set_result(answer)
+        if self._opened is not None and not self._opened.done() and session.phase in (Phase.IDLE, Phase.UNFIT):
+            self._opened.set_result("" if session.idle else session.ended_by)
         if self._settled is not None and session.phase is not Phase.SETTLING:
             done, self._settled = self._settled, None
             done(self)

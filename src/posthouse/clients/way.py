@@ -33,6 +33,15 @@ class Way:
     name: str = ""
     """What its certificate is for."""
 
+    def greeting_only(self) -> "Way":
+        """For a probe of the endpoint: no login, no STARTTLS, and with implicit TLS any certificate."""
+        policy = replace(self.policy, verify=TlsVerify.NONE, ca="", pin="") if self.policy is not None else None
+        return replace(self, security=Security(implicit=self.security.implicit), policy=policy)
+
+    def without_login(self) -> "Way":
+        """For a probe while the login is left alone."""
+        return replace(self, security=replace(self.security, login=None))
+
     def in_clear(self) -> "Way":
         """The same server without TLS, after a handshake failed that was optional."""
         return replace(self, security=Security(downgraded=True), policy=None)

@@ -128,6 +128,7 @@ TRAIL_KINDS: dict[str, str] = {
     "received": "accepted over SMTP: session facts, size, reply, normalised octets, removed fields",
     "generated": "made by posthouse: kind (failure, delay, relayed), for (mail id of the cause)",
     "matched": "recipients: for each its rule and the reasons of every rule before it",
+    "passed-over": "servers that could not be addressed at an attempt: for each server and why",
     "deferred": "recipients, due_at, why",
     "ended": "recipients, state, why",
     "dsn": "kind, mail (id of the DSN), recipients; or why none was sent",

@@ -24,6 +24,10 @@ class Result(StrEnum):
     """452/552 to RCPT after an accepted one: a further transaction at once at the same server."""
     PERMANENT = "permanent"
     """Ends the walk for this recipient: DSN."""
+    THROTTLED = "throttled"
+    """The server works and wants less of us: next server in the same attempt; a wait after it uses up no try."""
+    WAITS = "waits"
+    """No server may be addressed at present: uses up no try."""
     UNCERTAIN = "uncertain"
     """Lost after the final dot and before its reply: possible duplicate."""
 

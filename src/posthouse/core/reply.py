@@ -94,6 +94,8 @@ def status_of(result: Result, reply: Reply | None, stage: Stage) -> str:
             return "5.0.0"
         case Result.SERVER_FAULT | Result.UNCERTAIN:
             return _FAULTS.get(stage, "4.4.2")
+        case Result.THROTTLED | Result.WAITS:
+            return "4.3.2"
         case Result.TRANSIENT | Result.LATER | Result.AGAIN:
             return "4.0.0"
 

@@ -124,6 +124,11 @@ class ClientSession:
         return answer
 
     @property
+    def ended_by(self) -> str:
+        """Why the session is unfit, as one sentence or the reply that ended it."""
+        return self._ended_by.reply
+
+    @property
     def idle(self) -> bool:
         """Fit for reuse: nothing open, nothing unread."""
         return self.phase is Phase.IDLE

@@ -38,6 +38,8 @@ class NextHop:
     held: int = 0
     held_octets: int = 0
     turn_of_due: bool = False
+    paused: bool = False
+    """None of its servers may be addressed: its mail waits where it is."""
     backlog: bool = False
     """More is due in the database than memory took."""
 
@@ -96,6 +98,15 @@ class ActiveQueue:
     def put(self, parcel: Parcel) -> None:
         hop = self.hop(parcel.profile)
         (hop.due if parcel.retry else hop.new).append(parcel)
+
+    def put_back(self, parcel: Parcel) -> None:
+        """A parcel to which nothing has happened: it is the next again."""
+        hop = self.hop(parcel.profile)
+        (hop.due if parcel.retry else hop.new).appendleft(parcel)
+
+    def paused(self) -> list[str]:
+        """Profiles whose next hop is paused."""
+        return [profile for profile, hop in self._hops.items() if hop.paused]
 
     def pop(self, profile: str) -> Parcel | None:
         """The next parcel: new mail and due retries alternate."""

@@ -14,9 +14,12 @@ from posthouse.core.mail import AttemptRow, MailRecipient
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.active import Parcel
+from posthouse.mailflow.servers import NotNow, Servers, Ticket
 from posthouse.ports import Clock, Relay
 
 DUPLICATE = "possible duplicate"
+_GOES_ON = (Result.SERVER_FAULT, Result.TRANSIENT, Result.THROTTLED)
+"""What leads to the next server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,13 @@ class Walked:
     attempts: tuple[AttemptRow, ...]
     served_by: str = ""
     """The server that did the service, for round robin; empty if none did."""
+    passed_over: tuple[tuple[str, str], ...] = ()
+    """Servers that could not be addressed now, each with the reason."""
+
+    @property
+    def nowhere(self) -> bool:
+        """No server was addressed, for none could be: nothing has happened to the mail."""
+        return bool(self.passed_over) and not self.attempts
 
 
 class Walk:
@@ -48,12 +58,14 @@ class Walk:
         relay: Relay,
         clock: Clock,
         parcel: Parcel,
+        servers: Servers,
         profile: ServerProfile | None,
         order: tuple[str, ...],
         may_finish: Callable[[], bool | Awaitable[bool]],
     ) -> None:
         """`profile` None: there is none of that name any more, so nothing can be addressed."""
-        self._relay, self._clock, self._parcel = relay, clock, parcel
+        self._relay, self._clock, self._parcel, self._servers = relay, clock, parcel, servers
+        self._passed_over: list[tuple[str, str]] = []
         self._profile, self._order, self._may_finish = profile, order if profile is not None else (), may_finish
         self._settled: dict[int, Settled] = {}
         self._attempts: list[AttemptRow] = []
@@ -63,39 +75,56 @@ class Walk:
         """Goes on until every recipient is settled or the order is exhausted."""
         pending = self._parcel.recipients
         for server in self._order:
-            pending = await self._address(server, pending)
+            assert self._profile is not None
+            leave = self._servers.set_out(self._profile, server)
+            if isinstance(leave, NotNow):
+                self._passed_over.append((server, leave.why))
+                continue
+            try:
+                pending = await self._address(server, pending, leave)
+            finally:
+                leave.withdraw()
             if not pending:
                 break
         for recipient in pending:
             if recipient.seq not in self._settled:
-                none = RecipientResult(Result.SERVER_FAULT, "the profile has no server to address", "4.4.4")
-                self._settled[recipient.seq] = Settled(none, "")
-        return Walked(self._settled, tuple(self._attempts), self._served_by)
+                self._settled[recipient.seq] = Settled(self._unaddressed(), "")
+        return Walked(self._settled, tuple(self._attempts), self._served_by, tuple(self._passed_over))
 
-    async def _address(self, server: str, pending: tuple[MailRecipient, ...]) -> tuple[MailRecipient, ...]:
+    def _unaddressed(self) -> RecipientResult:
+        if self._passed_over:
+            server, why = self._passed_over[0]
+            return RecipientResult(Result.WAITS, f"no server may be addressed now; {server}: {why}", "4.3.2")
+        return RecipientResult(Result.SERVER_FAULT, "the profile has no server to address", "4.4.4")
+
+    async def _address(
+        self, server: str, pending: tuple[MailRecipient, ...], leave: Ticket
+    ) -> tuple[MailRecipient, ...]:
         """Addresses one server; returns the recipients that go on to the next."""
         marks = (DUPLICATE,) if any(r.uncertain_at for r in pending) else ()
-        answer = await self._send(server, pending, marks)
+        answer = await self._send(server, pending, marks, leave)
         lost = tuple(
             recipient
             for recipient, result in zip(pending, answer.recipients, strict=True)
             if result.result is Result.UNCERTAIN
         )
         if lost:  # one more try at once, on a fresh connection to the same server
-            second = await self._send(server, lost, (DUPLICATE,), fresh=True)
+            second = await self._send(server, lost, (DUPLICATE,), leave, fresh=True)
             for recipient, result in zip(lost, second.recipients, strict=True):
-                if result.result in (Result.SERVER_FAULT, Result.TRANSIENT, Result.LATER):
+                if result.result in (*_GOES_ON, Result.LATER):
                     # Nobody knows whether the first try arrived: this recipient stays uncertain.
                     held = RecipientResult(Result.UNCERTAIN, result.reply, result.status, Stage.FINAL_DOT)
                     self._settled[recipient.seq] = Settled(held, server)
-        return tuple(
-            recipient
-            for recipient in pending
-            if self._settled[recipient.seq].result.result in (Result.SERVER_FAULT, Result.TRANSIENT)
-        )
+        return tuple(recipient for recipient in pending if self._settled[recipient.seq].result.result in _GOES_ON)
 
     async def _send(
-        self, server: str, recipients: tuple[MailRecipient, ...], marks: tuple[str, ...], *, fresh: bool = False
+        self,
+        server: str,
+        recipients: tuple[MailRecipient, ...],
+        marks: tuple[str, ...],
+        leave: Ticket,
+        *,
+        fresh: bool = False,
     ) -> ServerAnswer:
         """One transaction with one server, kept as an attempt row."""
         assert self._profile is not None
@@ -118,9 +147,11 @@ class Walk:
             self._may_finish,
             fresh=fresh,
         )
+        if fresh or not any(r.result is Result.UNCERTAIN for r in answer.recipients):
+            answer = leave.tell(answer)  # an uncertain outcome is told when its further try is over
         for recipient, result in zip(recipients, answer.recipients, strict=True):
             self._settled[recipient.seq] = Settled(result, server, answer.dsn_offered)
-        if not answer.fault:
+        if not answer.fault and answer.recipients[0].result is not Result.THROTTLED:
             self._served_by = server
         outcome = _outcome(answer)
         marks = (*marks, *answer.marks)

@@ -8,6 +8,7 @@ the commit is tried again, so that a mail the next hop has taken is not sent twi
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 
 from posthouse.core import preference, retry
 from posthouse.core.inventory import Inventory
@@ -17,12 +18,13 @@ from posthouse.core.mail import (
     RecipientState,
     TrailEntry,
 )
-from posthouse.core.outcome import Result
+from posthouse.core.outcome import RecipientResult, Result
 from posthouse.core.profile import Preference, ServerProfile
 from posthouse.mailflow.active import ActiveQueue, NextHop, Parcel, parcels
 from posthouse.mailflow.addressing import Settled, Walk, Walked
 from posthouse.mailflow.notices import Generated, Notices
-from posthouse.ports import Acted, LeaseLost, Outcome, QueueCommand, Tools
+from posthouse.mailflow.servers import Servers
+from posthouse.ports import Acted, Age, LeaseLost, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings
 from posthouse.telemetry import DeliveryLog, logger
 
@@ -33,6 +35,8 @@ TICK_SECONDS = 1.0
 TAKE_BACK_TICKS = 10
 # A refill is one read of the database; a larger one would hold the writer up.
 REFILL_MAILS = 500
+OLD_TICKS = 60
+OLD_OCTETS = 16 * 1024 * 1024
 
 
 class Delivery:
@@ -49,6 +53,7 @@ class Delivery:
         self._results = results
         self._queue = ActiveQueue(settings.limits.memory_mails, settings.limits.memory_octets)
         self._rotations: dict[str, preference.Rotation] = {}
+        self.servers = Servers(tools.relay, tools.clock, tools.random, per_server)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
         self._stopping = False
@@ -58,6 +63,7 @@ class Delivery:
         """New settings hold for what comes next; what is in memory stays there."""
         self.settings = settings
         self.per_server = per_server
+        self.servers.reload(per_server)
         self._queue.mails, self._queue.octets = settings.limits.memory_mails, settings.limits.memory_octets
 
     @property
@@ -101,11 +107,39 @@ class Delivery:
         """Looks for due mail until cancelled; now and then for mail of dead workers and for old failed emails."""
         turn = 0
         while True:
+            self.look_at_servers()
             await self.look()
             await asyncio.sleep(TICK_SECONDS)
             turn += 1
             if turn % TAKE_BACK_TICKS == 0:
                 await self._keep_house()
+            if turn % OLD_TICKS == 0:
+                await self._look_for_old()
+
+    def look_at_servers(self) -> None:
+        """Starts probes that are due; lets next hops go on that have a server again."""
+        self.servers.look()
+        for name in self._queue.paused():
+            profile = self.inventory.profiles.get(name)
+            if profile is None or self.servers.admits(profile):
+                self._queue.hop(name).paused = False
+                self._start(name)
+
+    async def _look_for_old(self) -> None:
+        """Mail of a paused next hop is not looked at otherwise; senders are owed the delay DSN all the same, and the
+        failure DSN when the lifetime is over."""
+        now, limits = self._tools.clock.now(), self.settings.limits
+        age = Age(untold_before=now - limits.delay_seconds, before=now - limits.lifetime_seconds)
+        for name in self._queue.paused():
+            old = self._queue.take_out(partial(_is_old, name, age))
+            try:
+                for mail in await self._tools.spool.take_due(name, now, REFILL_MAILS, OLD_OCTETS, age):
+                    old += parcels(mail, mail.recipients, retry=True)
+            except Exception as error:
+                log.error("queue not read", next_hop=name, error=repr(error))
+            for parcel in old:
+                waits = RecipientResult(Result.WAITS, "no server may be addressed", "4.3.2")
+                await self._settle(parcel, Walked({r.seq: Settled(waits, "") for r in parcel.recipients}, ()))
 
     async def _keep_house(self) -> None:
         now = self._tools.clock.now()
@@ -130,10 +164,10 @@ class Delivery:
     async def _refill(self, profile: str) -> None:
         """Takes due mail of one next hop from the database into memory."""
         mails, octets = self._queue.room(profile)
-        if self._stopping or mails == 0 or octets == 0 or profile in self._refilling:
+        hop = self._queue.hop(profile)
+        if self._stopping or hop.paused or mails == 0 or octets == 0 or profile in self._refilling:
             return
         self._refilling.add(profile)
-        hop = self._queue.hop(profile)
         try:
             asked = min(mails, REFILL_MAILS)
             taken = await self._tools.spool.take_due(profile, self._tools.clock.now(), asked, octets)
@@ -157,7 +191,7 @@ class Delivery:
 
     def _start(self, profile: str) -> None:
         hop = self._queue.hop(profile)
-        while hop.running < self._limit(profile) and not self._stopping:
+        while hop.running < self._limit(profile) and not self._stopping and not hop.paused:
             parcel = self._queue.pop(profile)
             if parcel is None:
                 break
@@ -170,6 +204,7 @@ class Delivery:
             and hop.waiting < self._limit(profile)
             and profile not in self._refilling
             and not self._stopping
+            and not hop.paused
         ):
             refill = asyncio.get_running_loop().create_task(self._refill(profile))
             self._tasks.add(refill)
@@ -178,6 +213,7 @@ class Delivery:
     async def stop(self, seconds: float) -> None:
         """Lets attempts under way end for at most `seconds`; the rest is taken up again at the next start."""
         self._stopping = True
+        await self.servers.stop()
         running = [task for task in self._tasks if not task.done()]
         if running:
             _, late = await asyncio.wait(running, timeout=seconds)
@@ -190,8 +226,15 @@ class Delivery:
     async def _attempt(self, parcel: Parcel, hop: NextHop) -> None:
         profile = self.inventory.profiles.get(parcel.profile)
         order = self._order(parcel, profile) if profile is not None else ()
+        put_back = False
         try:
-            walked = await Walk(self._tools.relay, self._tools.clock, parcel, profile, order, self._may_finish).run()
+            walked = await Walk(
+                self._tools.relay, self._tools.clock, parcel, self.servers, profile, order, self._may_finish
+            ).run()
+            if walked.nowhere:
+                put_back = hop.paused = True
+                self._queue.put_back(parcel)
+                return
             if walked.served_by:
                 self._served(parcel.profile, walked.served_by)
             await self._settle(parcel, walked)
@@ -200,7 +243,10 @@ class Delivery:
             log.exception("attempt failed", id=parcel.mail.id)
         finally:
             hop.running -= 1
-            self._queue.free(parcel.profile, parcel.octets)
+            if not put_back:
+                self._queue.free(parcel.profile, parcel.octets)
+                if hop.paused and profile is not None and self.servers.admits(profile):
+                    hop.paused = False
             self._start(parcel.profile)
 
     def _order(self, parcel: Parcel, profile: ServerProfile) -> tuple[str, ...]:
@@ -237,6 +283,9 @@ class Delivery:
             notices = Notices(self.settings, self._tools)
             generated, changed, told = notices.called_for(mail, changed, walked.settled, now)
             trail += told
+        if walked.passed_over:
+            passed = [{"server": server, "why": why} for server, why in walked.passed_over]
+            trail.append(TrailEntry(now, "passed-over", {"servers": passed}))
         generated = [(self.admit(own), entries) for own, entries in generated]
         await self._record(
             Outcome(mail, changed, walked.attempts, tuple(trail), tuple([(m, tuple(t)) for m, t in generated]))
@@ -253,6 +302,8 @@ class Delivery:
                 return replace(recipient, state=RecipientState.RELAYED, detail=result.reply, uncertain_at="")
             case Result.PERMANENT:
                 return replace(recipient, state=RecipientState.FAILED, detail=result.reply, uncertain_at="")
+            case Result.THROTTLED | Result.WAITS:
+                return self._waiting(mail, recipient, result, now)
             case Result.SERVER_FAULT | Result.TRANSIENT | Result.LATER | Result.AGAIN | Result.UNCERTAIN:
                 uncertain_at = settled.server if result.result is Result.UNCERTAIN else ""
                 due_at = retry.next_attempt(recipient.tries, now, mail.received_at, self.settings.limits)
@@ -272,6 +323,21 @@ class Delivery:
                     detail=result.reply,
                     uncertain_at=uncertain_at,
                 )
+
+    def _waiting(self, mail: Mail, recipient: MailRecipient, result: RecipientResult, now: float) -> MailRecipient:
+        """No fault of the mail: no try is used up. Where no server may be addressed it stays due, for a next hop that
+        opens again."""
+        limits = self.settings.limits
+        due_at = retry.next_wait(recipient.waits, now, mail.received_at, limits)
+        if due_at is None:
+            return replace(recipient, state=RecipientState.FAILED, detail=f"given up: {result.reply}")
+        return replace(
+            recipient,
+            state=RecipientState.QUEUED,
+            due_at=now if result.result is Result.WAITS else due_at,
+            waits=recipient.waits + 1,
+            detail=result.reply,
+        )
 
     def _log(self, mail: Mail, changed: tuple[MailRecipient, ...], walked: Walked, now: float) -> None:
         for recipient in changed:
@@ -324,12 +390,19 @@ class Delivery:
                 await self._record(Outcome(parcel.mail, back))
         acted = await self._tools.spool.act(command, now)
         if command.kind in ("retry", "release", "reroute"):
+            if command.kind == "retry" and not command.mails:
+                self.servers.probe_all()
             await self.look()
         return acted
 
 
 def _concerns(command: QueueCommand, parcel: Parcel) -> bool:
     return (not command.mails or parcel.mail.id in command.mails) and command.profile in ("", parcel.profile)
+
+
+def _is_old(profile: str, age: Age, parcel: Parcel) -> bool:
+    received_at, untold = parcel.mail.received_at, any(not r.delay_told for r in parcel.recipients)
+    return parcel.profile == profile and (received_at < age.before or (untold and received_at < age.untold_before))
 
 
 def _active(mail: Mail) -> tuple[MailRecipient, ...]:

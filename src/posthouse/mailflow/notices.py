@@ -43,9 +43,13 @@ class Notices:
         self, mail: Mail, changed: tuple[MailRecipient, ...], settled: Mapping[int, Settled], now: float
     ) -> tuple[list[Generated], tuple[MailRecipient, ...], list[TrailEntry]]:
         """The DSNs, the recipients with `delay_told` brought up to date, and the trail of `mail`."""
-        if mail.own:
-            return [], changed, []
         limits = self._settings.limits
+        if now - mail.received_at >= limits.delay_seconds:  # told now, or never to be told
+            told = tuple([replace(r, delay_told=True) if r.state is RecipientState.QUEUED else r for r in changed])
+        else:
+            told = changed
+        if mail.own:
+            return [], told, []
         delayed = {
             r.seq
             for r in changed
@@ -76,7 +80,6 @@ class Notices:
             elif about and kind is DsnKind.FAILURE:
                 why = "null reverse-path" if not mail.reverse_path else "NOTIFY does not ask for it"
                 trail.append(TrailEntry(now, "dsn", {"kind": kind.value, "none": why}))
-        told = tuple([replace(r, delay_told=True) if r.seq in delayed else r for r in changed])
         return generated, told, trail
 
     def _build(

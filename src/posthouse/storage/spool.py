@@ -13,7 +13,7 @@ from typing import TypeVar
 from sqlalchemy import select
 
 from posthouse.core.mail import Mail, MailId, TrailEntry
-from posthouse.ports import Acted, Clock, ContentSink, LeaseLost, Outcome, QueueCommand
+from posthouse.ports import Acted, Age, Clock, ContentSink, LeaseLost, Outcome, QueueCommand
 from posthouse.storage import acting, leases, schema, shards, taking
 from posthouse.storage.batch import Batch
 from posthouse.storage.content import FileSink, OpenFiles, sweep
@@ -83,12 +83,12 @@ class MailSpool:
 
     # --- the queue ----------------------------------------------------------------------------------------
 
-    async def take_due(self, profile: str, now: float, limit: int, octets: int) -> list[Mail]:
+    async def take_due(self, profile: str, now: float, limit: int, octets: int, age: Age | None = None) -> list[Mail]:
         taken: list[Mail] = []
         for store in list(self._stores):
             if len(taken) < limit:
                 left = limit - len(taken)
-                taken += await self._call(store, _taking(store, profile, now, left, octets))
+                taken += await self._call(store, _taking(store, profile, now, left, octets, age))
         return taken
 
     async def next_due(self) -> Mapping[str, float]:
@@ -202,8 +202,10 @@ def _named(store: MailStore) -> set[str]:
         return set(connection.execute(select(column).where(column.is_not(None))).scalars())
 
 
-def _taking(store: MailStore, profile: str, now: float, limit: int, octets: int) -> Callable[[Batch], list[Mail]]:
-    return lambda batch: taking.take_due(store, batch, profile, now, limit, octets)
+def _taking(
+    store: MailStore, profile: str, now: float, limit: int, octets: int, age: Age | None
+) -> Callable[[Batch], list[Mail]]:
+    return lambda batch: taking.take_due(store, batch, profile, now, limit, octets, age)
 
 
 def _taking_back(store: MailStore, now: float) -> Callable[[Batch], int]:

@@ -1,6 +1,6 @@
 """Taking mail from the queue: what is due, and what a dead owner left."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from posthouse.core.mail import (
     RecipientState,
     TrailEntry,
 )
+from posthouse.ports import Age
 from posthouse.storage import files, leases, schema
 from posthouse.storage.batch import Batch, Hand
 from posthouse.storage.content import TEMPORARY
@@ -39,7 +40,9 @@ def next_due(batch: Batch) -> dict[str, float]:
     return {profile: due_at for profile, due_at in batch.connection.execute(_NEXT_DUE) if due_at is not None}
 
 
-def take_due(store: MailStore, batch: Batch, profile: str, now: float, limit: int, octets: int) -> list[Mail]:
+def take_due(
+    store: MailStore, batch: Batch, profile: str, now: float, limit: int, octets: int, age: Age | None = None
+) -> list[Mail]:
     """ports.Spool.take_due for one store."""
     connection, r, m = batch.connection, schema.recipient.c, schema.mail.c
     # Locked in the order of due_at: mails that other workers have or are taking do not use up the limit.
@@ -47,7 +50,7 @@ def take_due(store: MailStore, batch: Batch, profile: str, now: float, limit: in
         select(r.mail_id)
         .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
         .where(schema.IS_QUEUED, r.profile == profile, r.due_at <= now)
-        .where(or_(m.lease_owner.is_(None), m.lease_owner == store.owner))
+        .where(or_(m.lease_owner.is_(None), m.lease_owner == store.owner), *_of_age(age))
         .order_by(r.due_at)
         .limit(limit * 2)
         .with_for_update(skip_locked=True)
@@ -88,6 +91,12 @@ def take_due(store: MailStore, batch: Batch, profile: str, now: float, limit: in
         )
         for mail_id in chosen
     ]
+
+
+def _of_age(age: Age | None) -> Iterable[ColumnElement[bool]]:
+    if age is not None:
+        r, received_at = schema.recipient.c, schema.mail.c.received_at
+        yield or_(received_at < age.before, and_(~r.delay_told, received_at < age.untold_before))
 
 
 def _hand(store: MailStore, batch: Batch, mail_id: MailId) -> Hand:

@@ -1,0 +1,295 @@
+"""What a worker knows of the servers it relays to: whether mail may be sent there now.
+
+Connect, greeting and transaction faults count for the endpoint, which all profiles that name it share; TLS and AUTH
+faults for the identity only, so that one profile's wrong password closes nothing for others. A throttled endpoint
+gets a lower limit of its own. The machines are `core.circuit` and `core.throttle`; their states and the probes are
+here.
+Source: design section 3 (Circuit, Throttle), section 2 item 7.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, replace
+
+from posthouse.core import circuit, throttle
+from posthouse.core.circuit import Answered, CircuitState, Faulted, Served, SetOut, Withdrawn
+from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
+from posthouse.core.profile import ServerProfile
+from posthouse.core.smtp_reply import Reply
+from posthouse.core.throttle import LimitState, LoginLock
+from posthouse.ports import Clock, Relay
+from posthouse.telemetry import logger
+
+log = logger("servers")
+
+_OF_IDENTITY = frozenset({Stage.STARTTLS, Stage.TLS, Stage.AUTH})
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """Why no mail goes there at present."""
+
+    why: str
+
+
+class _Circuit:
+    """A circuit and the profile to probe it with."""
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.state = CircuitState(since=now)
+        self.profile: ServerProfile | None = None
+        self.server = ""
+
+    @property
+    def why_not(self) -> str:
+        return f"circuit {self.state.phase.value}: {self.state.reason}"
+
+
+class _Endpoint(_Circuit):
+    def __init__(self, name: str, now: float, ceiling: int) -> None:
+        super().__init__(name, now)
+        self.limit = throttle.unthrottled(ceiling)
+        self.in_use = 0
+
+
+class _Identity(_Circuit):
+    lock: LoginLock | None = None
+
+
+class Ticket:
+    """Leave to address one server with one mail; `tell` or `withdraw` ends it, exactly once."""
+
+    __slots__ = (
+        "_endpoint",
+        "_endpoint_era",
+        "_generation",
+        "_identity",
+        "_identity_era",
+        "_open",
+        "_profile",
+        "_servers",
+    )
+
+    def __init__(self, servers: "Servers", profile: ServerProfile, endpoint: _Endpoint, identity: _Identity) -> None:
+        self._servers, self._profile = servers, profile
+        self._endpoint, self._identity = endpoint, identity
+        self._endpoint_era, self._identity_era = endpoint.state.era, identity.state.era
+        self._generation = endpoint.limit.generation
+        self._open = True
+
+    def tell(self, answer: ServerAnswer) -> ServerAnswer:
+        """What became of the mail; the answer comes back with THROTTLED where the server wants less of us."""
+        servers, endpoint, identity = self._servers, self._endpoint, self._identity
+        if not self._close():
+            return answer
+        results = answer.recipients
+        stopped = next((r for r in results if r.result in (Result.SERVER_FAULT, Result.TRANSIENT)), None)
+        if stopped is not None and self._throttled(stopped):
+            servers.limit(endpoint, throttle.Throttled(self._generation))
+            self._say(Withdrawn(self._endpoint_era), Withdrawn(self._identity_era))
+            held = tuple(replace(r, result=Result.THROTTLED) if _stops(r) else r for r in results)
+            return replace(answer, recipients=held, fault="")
+        if answer.fault:
+            assert stopped is not None
+            if stopped.stage in _OF_IDENTITY:
+                self._say(Answered(self._endpoint_era), Faulted(self._identity_era, answer.fault))
+                if stopped.stage is Stage.AUTH and _code(stopped) in throttle.LOGIN_REFUSED:
+                    identity.lock = LoginLock(servers.now(), self._profile.revision)
+            else:
+                self._say(Faulted(self._endpoint_era, answer.fault), Withdrawn(self._identity_era))
+        elif any(r.result is Result.RELAYED for r in results):
+            self._say(Served(), Served())
+            servers.limit(endpoint, throttle.Taken())
+        elif stopped is not None or any(r.result is Result.UNCERTAIN for r in results):
+            # Our own reason to stop, or nobody knows. A 4yz to the mail is an answer, told below.
+            transient = stopped is not None and stopped.result is Result.TRANSIENT
+            self._say(
+                *((Answered if transient else Withdrawn)(era) for era in (self._endpoint_era, self._identity_era))
+            )
+        else:
+            self._say(Answered(self._endpoint_era), Answered(self._identity_era))
+        return answer
+
+    def withdraw(self) -> None:
+        """It came back without a result; nothing if it has been told already."""
+        if self._close():
+            self._say(Withdrawn(self._endpoint_era), Withdrawn(self._identity_era))
+
+    def _close(self) -> bool:
+        if not self._open:
+            return False
+        self._open = False
+        self._endpoint.in_use -= 1
+        return True
+
+    def _say(self, *events: circuit.Event) -> None:
+        of_endpoint, of_identity = events
+        self._servers.step(self._endpoint, of_endpoint)
+        self._servers.step(self._identity, of_identity)
+
+    def _throttled(self, result: RecipientResult) -> bool:
+        code = _code(result)
+        if not code or not throttle.is_throttle(result.stage, Reply(code, (result.reply[4:],), result.status)):
+            return False
+        served_at, others = self._endpoint.state.served_at, self._endpoint.in_use > 0
+        return throttle.worked_recently(served_at, others, self._servers.now())
+
+
+class Servers:
+    """All endpoints and identities of a worker. `ceiling`: its share of `transactions_per_server`."""
+
+    def __init__(self, relay: Relay, clock: Clock, random: Callable[[], float], ceiling: int) -> None:
+        self._relay, self._clock, self._random = relay, clock, random
+        self.ceiling = ceiling
+        self._endpoints: dict[Hashable, _Endpoint] = {}
+        self._identities: dict[Hashable, _Identity] = {}
+        self._probes: set[asyncio.Task[None]] = set()
+
+    def now(self) -> float:
+        return self._clock.monotonic()
+
+    # --- for the walk -------------------------------------------------------------------------------------
+
+    def set_out(self, profile: ServerProfile, server: str) -> Ticket | NotNow:
+        """A mail is about to be sent there, unless it may not."""
+        endpoint, identity = self._of(profile, server)
+        why = self._why_not(profile, endpoint, identity)
+        if why:
+            return NotNow(why)
+        endpoint.in_use += 1
+        ticket = Ticket(self, profile, endpoint, identity)
+        self.step(endpoint, SetOut())
+        self.step(identity, SetOut())
+        return ticket
+
+    def admits(self, profile: ServerProfile) -> bool:
+        """A mail may be sent to one of the profile's servers now."""
+        return any(not self._why_not(profile, *self._of(profile, server)) for server in profile.server_texts)
+
+    def _why_not(self, profile: ServerProfile, endpoint: _Endpoint, identity: _Identity) -> str:
+        if not circuit.admits(endpoint.state):
+            return endpoint.why_not
+        if not circuit.admits(identity.state):
+            return identity.why_not
+        if identity.lock is not None:
+            if identity.lock.holds(self.now(), profile.revision):
+                return "the login was refused there and is left alone for 15 minutes"
+            identity.lock = None
+        if not throttle.has_room(endpoint.limit, endpoint.in_use):
+            return f"the limit of {endpoint.limit.limit} open transactions is reached there"
+        return ""
+
+    def _of(self, profile: ServerProfile, server: str) -> tuple[_Endpoint, _Identity]:
+        address = _address(server)
+        endpoint = self._endpoints.get(address)
+        if endpoint is None:
+            endpoint = self._endpoints[address] = _Endpoint(address, self.now(), self.ceiling)
+        key = _identity_key(profile, server)
+        identity = self._identities.get(key)
+        if identity is None:
+            identity = self._identities[key] = _Identity(f"{server} as {profile.name}", self.now())
+        if endpoint.profile is not profile:
+            endpoint.profile, endpoint.server = profile, server
+        if identity.profile is not profile:
+            identity.profile, identity.server = profile, server
+        return endpoint, identity
+
+    # --- steps --------------------------------------------------------------------------------------------
+
+    def step(self, of: _Circuit, event: circuit.Event) -> None:
+        of.state, actions = circuit.step(of.state, event, self.now(), self._random())
+        for action in actions:
+            match action:
+                case circuit.Opened(reason):
+                    log.warning("circuit opened", server=of.name, reason=reason)
+                case circuit.Closed():
+                    log.info("circuit closed", server=of.name)
+                case circuit.ProbeAt() | circuit.WakeOne():
+                    pass  # `look` comes round every second
+
+    def limit(self, endpoint: _Endpoint, event: throttle.Event) -> None:
+        endpoint.limit, actions = throttle.step(endpoint.limit, event, self.now())
+        for action in actions:
+            log.info("limit of open transactions", server=endpoint.name, limit=action.limit)
+
+    def reload(self, ceiling: int) -> None:
+        """A new share of `transactions_per_server`: every limit begins at it."""
+        if ceiling != self.ceiling:
+            self.ceiling = ceiling
+            for endpoint in self._endpoints.values():
+                endpoint.limit = LimitState(ceiling, ceiling, endpoint.limit.generation + 1)
+
+    def keep_only(self, profiles: Iterable[ServerProfile]) -> None:
+        """The inventory changed: what no profile names any more is forgotten."""
+        named = [(profile, server) for profile in profiles for server in profile.server_texts]
+        addresses = {_address(server) for _, server in named}
+        keys = {_identity_key(profile, server) for profile, server in named}
+        self._endpoints = {key: e for key, e in self._endpoints.items() if key in addresses or e.in_use}
+        self._identities = {key: i for key, i in self._identities.items() if key in keys}
+
+    def probe_all(self) -> None:
+        """An operator asks: one probe for each open circuit, at once."""
+        for of in (*self._endpoints.values(), *self._identities.values()):
+            self.step(of, circuit.ProbeWanted())
+        self.look()
+
+    # --- probes -------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Starts the probes that are due; once a second."""
+        now = self.now()
+        for of in (*self._endpoints.values(), *self._identities.values()):
+            if of.state.phase is not circuit.Phase.CLOSED and circuit.probe_due(of.state, now):
+                self.step(of, circuit.ProbeStarted())
+                task = asyncio.get_running_loop().create_task(self._probe(of))
+                self._probes.add(task)
+                task.add_done_callback(self._probes.discard)
+
+    async def _probe(self, of: _Circuit) -> None:
+        assert of.profile is not None
+        event: circuit.Event = circuit.ProbeAbandoned()
+        try:
+            whole = isinstance(of, _Identity)
+            lock = of.lock if isinstance(of, _Identity) else None
+            login = whole and not (lock is not None and lock.holds(self.now(), of.profile.revision))
+            fault = await self._relay.probe(of.profile, of.server, whole=whole, login=login)
+            event = circuit.ProbeFailed(fault) if fault else circuit.ProbeSucceeded()
+        finally:
+            self.step(of, event)
+
+    async def stop(self) -> None:
+        for probe in self._probes:
+            probe.cancel()
+        await asyncio.gather(*self._probes, return_exceptions=True)
+
+
+def _address(server: str) -> str:
+    """Host and port of a canonical specification: the endpoint."""
+    return server.partition("://")[2]
+
+
+def _identity_key(profile: ServerProfile, server: str) -> Hashable:
+    """Endpoint, TLS settings, login and certificate (design section 3)."""
+    return (
+        server,
+        profile.tls,
+        profile.tls_verify,
+        profile.tls_name,
+        profile.tls_ca,
+        profile.tls_pin,
+        profile.tls_min,
+        profile.username,
+        profile.password,
+        profile.client_certificate,
+        profile.allow_plaintext_auth,
+    )
+
+
+def _stops(result: RecipientResult) -> bool:
+    return result.result in (Result.SERVER_FAULT, Result.TRANSIENT)
+
+
+def _code(result: RecipientResult) -> int:
+    """Of the reply; 0 if the result has none."""
+    return int(result.reply[:3]) if result.reply[:3].isdigit() else 0

@@ -1,0 +1,257 @@
+"""Circuits, throttles and locked logins in the flow: who is addressed, who waits, and what becomes of the mail."""
+
+import asyncio
+from dataclasses import replace
+
+from posthouse.core.limits import Limits
+from posthouse.core.mail import Mail, RecipientState
+from posthouse.core.outcome import RecipientResult, Result, Stage
+from posthouse.settings import NodeSettings
+from support.flow import FAULT, OWN, PERMANENT, RELAYED, A, B, C, Flow, flow, mail
+
+YOU = "you@ours.example"
+OTHER = "someone@other.example"
+BUSY = RecipientResult(Result.SERVER_FAULT, "421 4.7.0 Too many connections from you", "4.7.0", Stage.MAIL)
+SLOW = RecipientResult(Result.TRANSIENT, "451 4.7.0 Too many concurrent sessions", "4.7.0", Stage.MAIL)
+LOGIN = RecipientResult(Result.SERVER_FAULT, "535 5.7.8 wrong password", "5.7.8", Stage.AUTH)
+HANDSHAKE = RecipientResult(Result.SERVER_FAULT, "certificate expired on 2024-02-29", "4.7.5", Stage.TLS)
+
+
+def to_other() -> Mail:
+    """A mail for the profile `other`, which has the one server C."""
+    one = mail(OTHER)
+    return replace(one, recipients=tuple(replace(r, profile="other") for r in one.recipients))
+
+
+def run(made: Flow, *steps: object) -> None:
+    """Mails are delivered one after the other; a number moves the clock and lets the servers be looked at."""
+
+    async def go() -> None:
+        for step in steps:
+            if isinstance(step, int):
+                made.clock.at += step
+                made.delivery.look_at_servers()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                made.delivery.look_at_servers()
+                await made.settle()
+            else:
+                await made.run(step)  # type: ignore[arg-type]
+
+    asyncio.run(go())
+
+
+def kinds(made: Flow, outcome: int = -1) -> list[str]:
+    return [entry.kind for entry in made.spool.outcomes[outcome].trail]
+
+
+def test_after_three_faults_in_a_row_a_server_is_passed_over_and_the_trail_says_so() -> None:
+    made = flow({A: [FAULT] * 9})
+    run(made, *[mail(YOU) for _ in range(5)])
+    assert made.relay.servers == [A, B, A, B, A, B, B, B]
+    (entry,) = [e for e in made.spool.outcomes[-1].trail if e.kind == "passed-over"]
+    assert entry.detail == {"servers": [{"server": A, "why": "circuit open: connection refused"}]}
+
+
+def test_a_delivery_between_faults_keeps_the_circuit_closed() -> None:
+    made = flow({A: [FAULT, FAULT, RELAYED, FAULT, FAULT, RELAYED]})
+    run(made, *[mail(YOU) for _ in range(6)])
+    assert made.relay.servers.count(A) == 6
+
+
+def test_a_refused_mail_is_no_fault_of_the_server() -> None:
+    made = flow({A: [PERMANENT] * 5})
+    run(made, *[mail(YOU) for _ in range(5)])
+    assert set(made.relay.servers) == {A}
+
+
+def all_open(made: Flow) -> None:
+    for server in (A, B, C):
+        made.relay.script[server] = [FAULT] * 3
+        made.relay.probe_faults[server] = "connection refused"
+    run(made, *[mail(YOU) for _ in range(3)])
+    made.relay.sent.clear()
+
+
+def test_while_all_are_open_mail_waits_in_memory_and_nothing_is_hammered() -> None:
+    made = flow()
+    all_open(made)
+    before = len(made.spool.outcomes)
+    run(made, mail(YOU), mail(YOU), 5, 5)
+    assert made.relay.sent == []
+    assert len(made.spool.outcomes) == before
+    assert made.delivery.in_memory == 2
+
+
+def test_only_probes_reach_an_open_server_and_they_come_ever_later() -> None:
+    made = flow()
+    all_open(made)
+    run(made, mail(YOU), *[1] * 75)
+    assert made.relay.sent == []
+    assert [server for server, _, _ in made.relay.probed].count(A) == 3  # after 10, 20 and 40 seconds
+    assert {(whole, login) for _, whole, login in made.relay.probed} == {(False, False)}
+
+
+def test_after_a_probe_one_mail_goes_first_and_then_all() -> None:
+    made = flow()
+    all_open(made)
+    gate = made.relay.gate = asyncio.Event()
+
+    async def go() -> None:
+        for _ in range(4):
+            made.delivery.enqueue(made.delivery.admit(mail(YOU)))
+        made.relay.probe_faults.pop(A)
+        made.clock.at += 10
+        for _ in range(3):
+            made.delivery.look_at_servers()
+            await asyncio.sleep(0.01)
+        assert made.delivery._queue.hop("exchange").running == 1
+        gate.set()
+        await made.settle()
+
+    asyncio.run(go())
+    assert made.relay.servers == [A] * 4
+    assert made.delivery.in_memory == 0
+
+
+def test_a_first_mail_that_fails_opens_the_circuit_again_and_waits_itself() -> None:
+    made = flow()
+    all_open(made)
+    made.relay.script[A] = [FAULT]
+    made.relay.probe_faults = {B: "refused", C: "refused"}
+    run(made, mail(YOU), 10)
+    assert made.relay.servers == [A]
+    assert made.states() == {YOU: RecipientState.QUEUED}
+
+
+def test_an_operators_retry_of_all_lets_a_probe_go_at_once() -> None:
+    made = flow()
+    all_open(made)
+    made.relay.probe_faults.clear()
+
+    async def go() -> None:
+        made.delivery.servers.probe_all()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    asyncio.run(go())
+    assert [server for server, _, _ in made.relay.probed] == [A, B, C]
+
+
+def test_senders_hear_of_delay_and_end_while_every_server_is_closed() -> None:
+    settings = NodeSettings("mx.ours.example", own_mail=OWN, limits=Limits(delay_seconds=600, lifetime_seconds=3600))
+    made = flow(settings=settings)
+    all_open(made)
+    run(made, mail(YOU))
+    before = len(made.spool.outcomes)
+
+    async def look() -> None:
+        await made.delivery._look_for_old()
+
+    asyncio.run(look())
+    assert len(made.spool.outcomes) == before
+    made.clock.at += 700
+    asyncio.run(look())
+    told = made.spool.outcomes[-1]
+    assert [m.own for m, _ in told.generated] == [True]
+    assert (told.recipients[0].state, told.recipients[0].tries) == (RecipientState.QUEUED, 0)
+    assert told.recipients[0].delay_told
+    made.spool.waiting = [replace(told.mail, recipients=told.recipients)]
+    made.clock.at += 3000
+    asyncio.run(look())
+    assert made.states() == {YOU: RecipientState.FAILED}
+    assert kinds(made).count("dsn") == 1
+
+
+def test_a_tls_or_auth_fault_closes_the_server_for_its_own_login_only() -> None:
+    made = flow({A: [FAULT] * 9, B: [FAULT] * 9, C: [HANDSHAKE] * 3})
+    run(made, *[mail(YOU) for _ in range(3)])
+    made.relay.sent.clear()
+    made.relay.script[C] = []
+    run(made, to_other())
+    # Both profiles have the same settings, so they are one identity; another login is another one.
+    assert made.relay.sent == []
+    profile = made.delivery.inventory.profiles["other"]
+    assert made.delivery.servers.admits(replace(profile, username="another"))
+
+
+def test_a_refused_login_is_left_alone_at_once_for_15_minutes_or_until_an_edit() -> None:
+    made = flow({C: [LOGIN]})
+    run(made, to_other())
+    servers, profile = made.delivery.servers, made.delivery.inventory.profiles["other"]
+    assert not servers.admits(profile)
+    assert servers.admits(replace(profile, revision=profile.revision + 1))
+    made = flow({C: [LOGIN]})
+    run(made, to_other(), 899)
+    assert not made.delivery.servers.admits(profile)
+    run(made, 1)
+    assert made.delivery.servers.admits(profile)
+
+
+def test_a_throttled_mail_goes_on_to_the_next_server_and_the_limit_is_halved() -> None:
+    made = flow({A: [RELAYED, BUSY, SLOW]})
+    run(made, mail(YOU), mail(YOU), mail(YOU), mail(YOU))
+    assert made.relay.servers == [A, A, B, A, B, A]
+    assert made.spool.outcomes[1].attempts[0].outcome == "throttled"
+    assert made.delivery.servers._endpoints["10.0.0.1:25"].limit.limit == 5
+    assert made.delivery.servers._endpoints["10.0.0.1:25"].state.faults == 0
+
+
+def test_a_mail_throttled_everywhere_waits_and_uses_up_no_try() -> None:
+    made = flow({C: [RELAYED, BUSY]})
+    run(made, to_other(), to_other())
+    (row,) = made.spool.outcomes[-1].recipients
+    assert (row.state, row.tries, row.waits) == (RecipientState.QUEUED, 0, 1)
+    assert row.due_at - made.clock.at == 5
+
+
+def test_the_same_words_of_a_server_that_serves_nobody_are_its_fault() -> None:
+    made = flow({C: [BUSY]})
+    run(made, to_other())
+    (row,) = made.spool.outcomes[-1].recipients
+    assert (row.tries, row.waits) == (1, 0)
+
+
+def test_no_more_transactions_are_open_than_the_limit_says() -> None:
+    made = flow(per_server=4)
+    gate = made.relay.gate = asyncio.Event()
+    made.delivery.servers._endpoints.clear()
+
+    async def go() -> None:
+        profile = made.delivery.inventory.profiles["other"]
+        endpoint = made.delivery.servers._of(profile, C)[0]
+        endpoint.limit = replace(endpoint.limit, limit=2)
+        for _ in range(6):
+            made.delivery.enqueue(made.delivery.admit(to_other()))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert endpoint.in_use == 2
+        gate.set()
+        await made.settle()
+        made.delivery.look_at_servers()
+        await made.settle()
+        assert endpoint.in_use == 0
+
+    asyncio.run(go())
+    assert made.relay.servers == [C] * 6
+
+
+def test_a_cancelled_delivery_gives_its_leave_back() -> None:
+    made = flow()
+    made.relay.gate = asyncio.Event()
+
+    async def go() -> None:
+        made.delivery.enqueue(made.delivery.admit(to_other()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await made.delivery.stop(0)
+
+    asyncio.run(go())
+    assert made.delivery.servers._endpoints["10.0.0.3:25"].in_use == 0
+
+
+def test_what_no_profile_names_any_more_is_forgotten() -> None:
+    made = flow({A: [FAULT] * 3})
+    run(made, *[mail(YOU) for _ in range(3)])
+    made.delivery.servers.keep_only([made.delivery.inventory.profiles["other"]])
+    assert list(made.delivery.servers._endpoints) in ([], ["10.0.0.3:25"])
