@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.core.mail import Content, Mail, RecipientState, TrailEntry
-from posthouse.ports import LeaseLost, Outcome, QueueCommand
+from posthouse.ports import Age, LeaseLost, Outcome, QueueCommand
 from support.flow import mail
 from support.storage import (
     ATTEMPT,
@@ -134,6 +134,29 @@ def test_due_mail_is_taken_oldest_first_within_its_bounds_and_by_next_hop(place:
         rest = await spool.take_due("exchange", NOW, 10, 1 << 30)
         assert [m.id for m in rest] == [mails[1].id, mails[0].id]
         assert await spool.take_due("exchange", NOW, 10, 1 << 30) == []
+        await spool.close()
+
+    run(main)
+
+
+def test_of_a_paused_next_hop_only_mail_is_taken_that_senders_are_to_hear_of(place: Place) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        young, old, told, ancient = (
+            mail(YOU),
+            mail(YOU, at=NOW - 20_000),
+            mail(YOU, at=NOW - 20_000),
+            mail(YOU, at=1.0),
+        )
+        for one, knows in ((young, False), (old, False), (told, True), (ancient, True)):
+            waiting = tuple(
+                replace(r, state=RecipientState.QUEUED, due_at=NOW, delay_told=knows) for r in one.recipients
+            )
+            await accept(spool, replace(one, recipients=waiting))
+        taken = await spool.take_due(
+            "exchange", NOW, 10, 1 << 30, Age(untold_before=NOW - 14_400, before=NOW - 432_000)
+        )
+        assert {one.id for one in taken} == {old.id, ancient.id}
         await spool.close()
 
     run(main)
