@@ -1,9 +1,9 @@
 """The drill of many servers: a profile of 20, of which 10 swallow connections, 8 refuse them and 2 serve.
 
 Round robin, so that every mail would begin somewhere else. Mail is sent until the circuits of the 18 are open; then
-the delay of each further mail, from receipt to the next hop's 250, is read from the log; two sessions send them, slower
-than the servers can take them. Asserted: every mail arrives once, none of those mails was tried at one of the 18
-(probes are no mail), and no circuit of the two opened.
+the delay of each further mail, from receipt to the next hop's 250, is read from the log; two sessions send them,
+slower than the servers can take them. Asserted: every mail arrives once, none of those mails was tried at one of the
+18 (probes are no mail), and no circuit of the two opened.
 """
 
 import argparse
