@@ -99,8 +99,10 @@ class Ticket:
             else:
                 self._say(Faulted(self._endpoint_era, answer.fault), Withdrawn(self._identity_era))
         elif any(r.result is Result.RELAYED for r in results):
-            self._say(Served(), Served())
-            servers.limit(endpoint, throttle.Taken())
+            servers.served(endpoint)
+            servers.served(identity)
+            if endpoint.limit.limit < endpoint.limit.ceiling:
+                servers.limit(endpoint, throttle.Taken())
         elif stopped is not None or any(r.result is Result.UNCERTAIN for r in results):
             # Our own reason to stop, or nobody knows. A 4yz to the mail is an answer, told below.
             transient = stopped is not None and stopped.result is Result.TRANSIENT
@@ -144,6 +146,8 @@ class Servers:
         self.ceiling = ceiling
         self._endpoints: dict[Hashable, _Endpoint] = {}
         self._identities: dict[Hashable, _Identity] = {}
+        self._found: dict[tuple[str, int, str], tuple[_Endpoint, _Identity]] = {}
+        """By profile, revision and server: spares the long keys."""
         self._probes: set[asyncio.Task[None]] = set()
 
     def now(self) -> float:
@@ -159,9 +163,17 @@ class Servers:
             return NotNow(why)
         endpoint.in_use += 1
         ticket = Ticket(self, profile, endpoint, identity)
-        self.step(endpoint, SetOut())
-        self.step(identity, SetOut())
+        for of in (endpoint, identity):
+            if of.state.phase is not circuit.Phase.CLOSED:  # else it changes nothing
+                self.step(of, SetOut())
         return ticket
+
+    def served(self, of: _Circuit) -> None:
+        """A delivery. Told once a second while all is well: nobody asks more exactly when the last one was."""
+        state, now = of.state, self.now()
+        if state.phase is circuit.Phase.CLOSED and not (state.faults or state.waits) and now - state.served_at < 1.0:
+            return
+        self.step(of, Served())
 
     def admits(self, profile: ServerProfile) -> bool:
         """A mail may be sent to one of the profile's servers now."""
@@ -181,6 +193,9 @@ class Servers:
         return ""
 
     def _of(self, profile: ServerProfile, server: str) -> tuple[_Endpoint, _Identity]:
+        found = self._found.get((profile.name, profile.revision, server))
+        if found is not None:
+            return found
         address = _address(server)
         endpoint = self._endpoints.get(address)
         if endpoint is None:
@@ -189,10 +204,9 @@ class Servers:
         identity = self._identities.get(key)
         if identity is None:
             identity = self._identities[key] = _Identity(f"{server} as {profile.name}", self.now())
-        if endpoint.profile is not profile:
-            endpoint.profile, endpoint.server = profile, server
-        if identity.profile is not profile:
-            identity.profile, identity.server = profile, server
+        endpoint.profile, endpoint.server = profile, server
+        identity.profile, identity.server = profile, server
+        self._found[profile.name, profile.revision, server] = endpoint, identity
         return endpoint, identity
 
     # --- steps --------------------------------------------------------------------------------------------
@@ -222,6 +236,7 @@ class Servers:
 
     def keep_only(self, profiles: Iterable[ServerProfile]) -> None:
         """The inventory changed: what no profile names any more is forgotten."""
+        self._found.clear()
         named = [(profile, server) for profile in profiles for server in profile.server_texts]
         addresses = {_address(server) for _, server in named}
         keys = {_identity_key(profile, server) for profile, server in named}

@@ -172,7 +172,7 @@ def test_a_tls_or_auth_fault_closes_the_server_for_its_own_login_only() -> None:
     # Both profiles have the same settings, so they are one identity; another login is another one.
     assert made.relay.sent == []
     profile = made.delivery.inventory.profiles["other"]
-    assert made.delivery.servers.admits(replace(profile, username="another"))
+    assert made.delivery.servers.admits(replace(profile, username="another", revision=2))
 
 
 def test_a_refused_login_is_left_alone_at_once_for_15_minutes_or_until_an_edit() -> None:
