@@ -104,7 +104,7 @@ class Ticket:
             if endpoint.limit.limit < endpoint.limit.ceiling:
                 servers.limit(endpoint, throttle.Taken())
         elif stopped is not None or any(r.result is Result.UNCERTAIN for r in results):
-            # Our own reason to stop, or nobody knows. A 4yz to the mail is an answer, told below.
+            # Our own reason to stop, or nobody knows; but a 4yz to the mail is an answer.
             transient = stopped is not None and stopped.result is Result.TRANSIENT
             self._say(
                 *((Answered if transient else Withdrawn)(era) for era in (self._endpoint_era, self._identity_era))
