@@ -1,25 +1,8 @@
-"""Every contract test runs on SQLite and on PostgreSQL."""
+"""A data dir for every contract test; `database` gives each of them both databases."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from support.postgres import new_database, server
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with server() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    """The setting `database`."""
-    if request.param == "sqlite":
-        return "sqlite"
-    return new_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

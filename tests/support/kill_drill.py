@@ -4,7 +4,7 @@ At the end every mail that was acknowledged must have arrived, whole, and only m
 arrived twice. A kill does not lose the page cache: it shows that nothing is acknowledged or forgotten too early,
 not that the disk is synced; `fault_drill` looks at the syncs.
 
-    python -m support.kill_drill --kills 200
+    python -m support.kill_drill --kills 200 --database postgresql --workers 3
 """
 
 import argparse
@@ -19,19 +19,20 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.drill_record import record
 from support.ledger import LARGE, SMALL, Account, Arrivals, Ledger, send_one, settle
+from support.postgres import new_database, server
 from support.processes import Node, inventory_for
 from support.recording import recording_sink
 from support.waiting import eventually
 
 IN_FLIGHT = 20
-"""Transactions per worker that may be open at the next hop, so duplicates that one kill may make."""
-
+"""Transactions that may be open at the next hop, all workers together, so duplicates that one kill may make."""
 
 SINK_LAG_SECONDS = 2.0
 """So much later than it was sent the next hop may note a mail: what a dying node has written is still read."""
@@ -43,6 +44,8 @@ class Result:
 
     seed: int
     workers: int
+    database: str = "sqlite"
+    """`sqlite` or `postgresql`."""
     kills: list[float] = field(default_factory=list)
     """Times of the monotonic clock; kills of single children too."""
     restarts: list[float] = field(default_factory=list)
@@ -61,7 +64,7 @@ class Result:
             for first, second in itertools.pairwise(times):
                 if not any(first - SINK_LAG_SECONDS <= kill <= second for kill in self.kills):
                     found.append(f"{mail_id} arrived twice with no kill in between")
-        if len(self.account.duplicates) > IN_FLIGHT * self.workers * len(self.kills):
+        if len(self.account.duplicates) > IN_FLIGHT * len(self.kills):
             found.append("more duplicates than transactions in flight at the kills")
         if not self.account.acknowledged:
             found.append("nothing was acknowledged")
@@ -71,7 +74,7 @@ class Result:
         """One line for people and for docs/drills.md."""
         account = self.account
         return (
-            f"kills {len(self.kills)}, workers {self.workers}, seed {self.seed}: "
+            f"kills {len(self.kills)}, database {self.database}, workers {self.workers}, seed {self.seed}: "
             f"acknowledged {account.acknowledged}, lost {len(account.lost)}, damaged {len(account.damaged)}, "
             f"duplicates {len(account.duplicates)}, "
             f"arrived without a 250 seen {account.unacknowledged}, "
@@ -79,14 +82,17 @@ class Result:
         )
 
 
-def run(folder: Path, *, kills: int, seed: int, workers: int = 1, senders: int = 4) -> Result:
-    """The whole drill; the caller looks at `faults()`."""
+def run(
+    folder: Path, *, kills: int, seed: int, workers: int = 1, senders: int = 4, database: str = "sqlite"
+) -> Result:
+    """The whole drill; `database` is the setting, and the caller looks at `faults()`."""
     chance = random.Random(seed)
-    result = Result(seed, workers)
+    result = Result(seed, workers, database.partition(":")[0])
     folder.mkdir(parents=True, exist_ok=True)
     end = threading.Event()
     with Ledger(folder / "ledger") as ledger, recording_sink(Arrivals()) as sink:
-        node = Node(folder, inventory_for(sink.port), workers=workers)
+        config = f'hostname = "mx.test"\ndatabase = "{database}"\n'
+        node = Node(folder, inventory_for(sink.port), config, workers=workers)
         threads = [
             threading.Thread(target=_send, args=(node, ledger, end, f"s{seed}-{number}", result.replies), daemon=True)
             for number in range(senders)
@@ -163,17 +169,35 @@ def _send(node: Node, ledger: Ledger, end: threading.Event, tag: str, replies: "
             end.wait(0.02)  # killed, or not back yet
 
 
+@contextmanager
+def database_for(kind: str) -> Iterator[str]:
+    """The setting `database`: `sqlite`, or a PostgreSQL of the drill's own, which no kill touches."""
+    if kind == "sqlite":
+        yield kind
+        return
+    with server() as url:
+        yield new_database(url)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/drills kills", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--senders", type=int, default=8)
     parser.add_argument("--no-record", action="store_true", help="do not add the result to docs/drills.md")
     given = parser.parse_args(arguments)
     print(f"seed {given.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="posthouse-drill-") as folder:
-        result = run(Path(folder), kills=given.kills, seed=given.seed, workers=given.workers, senders=given.senders)
+    with tempfile.TemporaryDirectory(prefix="posthouse-drill-") as folder, database_for(given.database) as database:
+        result = run(
+            Path(folder),
+            kills=given.kills,
+            seed=given.seed,
+            workers=given.workers,
+            senders=given.senders,
+            database=database,
+        )
     print(result.line())
     print(f"replies to content: {dict(sorted(result.replies.items()))}")
     faults = result.faults()
