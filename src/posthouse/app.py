@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -65,7 +66,10 @@ def serve(config: str | None, inventory: str | None, flags: Mapping[str, str], p
                         apply_inventory_file(shared.inventory, inventory, prune=prune, by="SIGHUP")
                     finally:
                         shared.close()
-                    return fresh
+                    reloaded, waiting = after_reload(settings, fresh)
+                    if waiting:
+                        log.warning("changed settings need a restart", settings=", ".join(waiting))
+                    return reloaded
                 except (InvalidInput, OSError) as error:
                     log.error("files refused, the old ones stay in force", error=str(error))
                     return None
@@ -114,6 +118,17 @@ def read_settings(config: str | None, flags: Mapping[str, str]) -> NodeSettings:
     if settings is None:
         raise InvalidInput(faults)
     return settings
+
+
+NEED_RESTART = ("data_dir", "database", "workers", "listeners", "console")
+"""Settings that the bound sockets and the running processes rest on."""
+
+
+def after_reload(running: NodeSettings, fresh: NodeSettings) -> tuple[NodeSettings, list[str]]:
+    """What is in force after SIGHUP, and the names of the changed settings that wait for a restart. Those stay as
+    they are also for a worker that is started again: its sockets and its part of every number are the old ones."""
+    kept = {name: getattr(running, name) for name in NEED_RESTART}
+    return replace(fresh, **kept), [name for name, value in kept.items() if getattr(fresh, name) != value]
 
 
 def apply_inventory_file(store: InventoryStore, path: str | None, *, prune: bool, by: str) -> None:

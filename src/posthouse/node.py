@@ -122,13 +122,18 @@ class Node:
     async def _keep(self, child: Child) -> None:
         """Starts a child again when it dies, ever slower while it fails at once."""
         while not self._stop.is_set():
-            process = await self._start(child)
-            code = await process.wait()
-            if self._stop.is_set():
-                return
+            role, index = child.boot.role, child.boot.index
+            try:
+                process = await self._start(child)
+            except OSError as error:  # no memory or no process number left: often what killed the last one
+                log.error("process not started, trying again", role=role, index=index, error=str(error))
+            else:
+                code = await process.wait()
+                if self._stop.is_set():
+                    return
+                log.error("process died, starting it again", role=role, index=index, code=code)
             pause = RESTART_SECONDS[min(child.failures, len(RESTART_SECONDS) - 1)]
             child.failures += 1
-            log.error("process died, starting it again", role=child.boot.role, index=child.boot.index, code=code)
             await asyncio.sleep(pause)
 
     async def _start(self, child: Child) -> asyncio.subprocess.Process:
@@ -144,7 +149,7 @@ class Node:
             env=MALLOC | os.environ,
         )
         child.process = process
-        self._tell(child, boot)
+        self._tell(child, child.boot)  # not `boot`: the files may have been applied again meanwhile
         asyncio.get_running_loop().create_task(self._hear(child, process))
         return process
 
