@@ -20,12 +20,10 @@ TEXT = "Subject: x\r\n\r\nx\r\n"
 def worker_peak_mib(node: Node) -> float:
     """The largest peak of resident memory among the workers."""
     peaks = []
-    for pid in node.children():
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"worker" in command:
-            found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("ascii"))
-            assert found is not None
-            peaks.append(int(found.group(1)) / 1024)
+    for pid in node.worker_processes():
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("ascii"))
+        assert found is not None
+        peaks.append(int(found.group(1)) / 1024)
     assert peaks
     return max(peaks)
 

@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -172,6 +173,18 @@ class Node:
         leader = self._running().pid
         return [pid for pid in _group(leader) if pid != leader]
 
+    def worker_processes(self) -> list[int]:
+        """Its workers that live."""
+        return [pid for pid in self.children() if b"worker" in _command(pid)]
+
+    def holder(self, client: socket.socket) -> int:
+        """The process at the other end of an open connection of this process over IPv4."""
+        inode = _inode(client.getpeername(), client.getsockname())
+        for pid in self.children():
+            if inode in _sockets(pid):
+                return pid
+        raise AssertionError(f"no process of the node holds the connection from {client.getsockname()}")
+
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group, where all processes of a node stay."""
         try:
@@ -229,6 +242,39 @@ def _group(group: int) -> list[int]:
         if int(pgrp) == group and state not in ("Z", "X"):
             members.append(int(entry.name))
     return members
+
+
+def _command(pid: int) -> list[bytes]:
+    """The words of its command line; none if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _inode(local: tuple[str, int], remote: tuple[str, int]) -> str:
+    """The inode of a connected socket of this machine."""
+    wanted = [
+        f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}" for host, port in (local, remote)
+    ]
+    for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[1:3] == wanted:
+            return fields[9]
+    raise AssertionError(f"no connection between {local} and {remote}")
+
+
+def _sockets(pid: int) -> set[str]:
+    """Inodes of the sockets a process has open; none if it is gone."""
+    found = set()
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            kind, _, inode = os.readlink(entry).partition(":")
+            if kind == "socket":
+                found.add(inode.strip("[]"))
+    except OSError:
+        pass  # it ended, or closed one of them meanwhile
+    return found
 
 
 def _read_lines(stdout: "IO[bytes] | None", lines: "queue.SimpleQueue[bytes]") -> None:
