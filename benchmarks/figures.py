@@ -18,3 +18,23 @@ class Figures:
     cpu_ms: tuple[float, ...] = ()
     """CPU of all processes of the peer, for each mail."""
     memory_mib: tuple[float, ...] = ()
+    resting_mib: tuple[tuple[float, ...], ...] = ()
+    """Of each worker process: resident memory before the first mail."""
+    peak_mib: tuple[tuple[float, ...], ...] = ()
+    """Of each worker process: the most resident memory it ever had."""
+    normal_rates: tuple[float, ...] = ()
+    """As `rates`, before the next hop went and after; `rates` are then those of draining, from its return."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The figures of one workload and how they were taken."""
+
+    workload: str
+    moment: str
+    """UTC, `2026-11-25 10:10`."""
+    commit: str
+    """Abbreviated; `+` at the end: with changes that were not committed."""
+    how: str
+    """A sentence without its full stop."""
+    figures: tuple[Figures, ...]

@@ -1,44 +1,29 @@
-"""Measures posthouse beside Postfix and writes docs/performance.md.
+"""Measures posthouse beside Postfix; writes docs/performance.md, the figures behind it and their chart.
 
-benchmarks/run [--work acdeb] [--rounds 3] [--scale 1.0]
+benchmarks/run [--work abcdefgh] [--rounds 3] [--scale 1.0]
 """
 
 import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import standalone
-from benchmarks.figures import Figures
+from benchmarks import backlog, chart, memory, saved, standalone, starttls
+from benchmarks.figures import Figures, Taken
+from benchmarks.workloads import WORKLOADS, report
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "performance.md"
+SAVED = REPORT.with_suffix(".json")
+CHART = REPORT.with_suffix(".svg")
 MARK = "<!-- figures: written by benchmarks/run -->"
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What the harness calls a workload, in words."""
-
-    title: str
-    latency: bool = False
-
-
-WORKLOADS = {
-    "a": Workload("4 KiB, 20 sessions, one mail a connection"),
-    "b": Workload("4 KiB, 20 sessions, connections of the client kept"),
-    "c": Workload("1 MiB, 10 sessions"),
-    "d": Workload("latency of single mails, one after the other", latency=True),
-    "e": Workload("as a, next hop 20 ms away"),
-}
+OF_HARNESS = "abcde"
 
 
 def harness() -> Path | None:
@@ -47,13 +32,13 @@ def harness() -> Path | None:
     return folder if (folder / "peers.py").exists() else None
 
 
-def by_harness(folder: Path, given: argparse.Namespace) -> list[Figures]:
-    """All workloads, Postfix and posthouse interleaved, by a harness that knows neither."""
+def by_harness(folder: Path, work: str, given: argparse.Namespace) -> list[Figures]:
+    """Its workloads, Postfix and posthouse interleaved, by a harness that knows neither."""
     base = Path(os.environ.get("PEERBENCH", "/tmp/peerbench"))
     if not (base / "roots" / "usr" / "sbin").exists():
         subprocess.run(["sh", str(folder / "setup.sh")], check=True)
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, str(folder / "peers.py"), "--peers", "direct,postfix", "--work", given.work]
+        command = [sys.executable, str(folder / "peers.py"), "--peers", "direct,postfix", "--work", work]
         command += ["--rounds", str(given.rounds), "--scale", str(given.scale), "--json", file.name]
         command += ["--target-cmd", f"posthouse=exec sh {ROOT / 'benchmarks' / 'target'}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -82,80 +67,98 @@ def read_harness(document: Sequence[dict[str, object]]) -> list[Figures]:
     return found
 
 
-def table(figures: Sequence[Figures], title: str, latency: bool) -> str:
-    """One table of Markdown: medians, with the range over the rounds where it says something."""
-    postfix = next((each for each in figures if each.peer == "postfix"), None)
-    head = ["peer", "p50 ms", "p99 ms"] if latency else ["peer", "mails/s", "x Postfix"]
-    head += ["CPU ms/mail", "of Postfix's", "memory MiB", "failed runs"]
-    rows = [head, ["---"] * len(head)]
-    for each in figures:
-        if latency:
-            middle = [spread([p50 for p50, _ in each.latency_ms], 2), spread([p99 for _, p99 in each.latency_ms], 1)]
+def measure(given: argparse.Namespace) -> list[Taken]:
+    """Every workload that was asked for, with how it was taken."""
+    rounds, scale, workers = given.rounds, given.scale, given.workers
+    found = []
+    compared = "".join(name for name in given.work if name in OF_HARNESS)
+    if compared:
+        folder = harness()
+        if folder is not None:
+            figures = by_harness(folder, compared, given)
+            how = "smtp-source in, recording C sink out, interleaved rounds"
         else:
-            middle = [spread(each.rates, 0), ratio(each.rates, postfix.rates if postfix else ())]
-        cpu = [spread(each.cpu_ms, 2), ratio(each.cpu_ms, postfix.cpu_ms if postfix else ())]
-        memory = f"{statistics.median(each.memory_mib):.0f}" if each.memory_mib else "-"
-        rows.append([each.peer, *middle, *cpu, memory, str(each.failed)])
-    return f"### {title}\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+            figures = standalone.measure(compared, rounds, scale, workers)
+            how = "smtp-source in, smtp-sink out, interleaved rounds"
+        found += taken(figures, f"{rounds} round(s), {how}", given)
+    if "f" in given.work:
+        found += taken(starttls.measure(rounds, scale, workers), f"{rounds} round(s), {starttls.HOW}", given)
+    if "g" in given.work:
+        found += taken(memory.measure(rounds, scale, workers), f"{rounds} round(s), {memory.HOW}", given)
+    if "h" in given.work:
+        mails = f"{backlog.mails(scale):,} mails"
+        found += taken(backlog.measure(scale, workers), f"{mails}, {backlog.HOW}", given)
+    return found
 
 
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median (least-most)."""
-    if not values:
-        return "-"
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
-def ratio(values: Sequence[float], base: Sequence[float]) -> str:
-    """Of the medians."""
-    return f"{statistics.median(values) / statistics.median(base):.2f}" if values and base else "-"
-
-
-def report(figures: Sequence[Figures], how: str) -> str:
-    """What stands in docs/performance.md after the mark."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    moment = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+def taken(figures: Sequence[Figures], how: str, given: argparse.Namespace) -> list[Taken]:
+    """By workload, with commit and machine of this moment."""
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    lines = [
-        f"Measured {moment}, commit {commit}, Python {platform.python_version()}, {os.cpu_count()} cores, "
-        f"Linux {platform.release()}, load at the end {load}; {how}.\n"
+    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}"
+    how = f"{how}, {given.workers} worker(s); {machine}, load at the end {load}"
+    if given.scale != 1.0:
+        how += f"; scaled by {given.scale}: a quick look, no result"
+    moment = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    names = dict.fromkeys(each.workload for each in figures)
+    return [
+        Taken(name, moment, _commit(), how, tuple(each for each in figures if each.workload == name))
+        for name in names
     ]
-    for name in dict.fromkeys(each.workload for each in figures):
-        work = WORKLOADS[name]
-        chosen = [each for each in figures if each.workload == name]
-        lines.append(table(chosen, f"{name}: {work.title}", work.latency))
-    return "\n".join(lines)
+
+
+def _commit() -> str:
+    """Abbreviated; what the benchmark itself writes is no change."""
+
+    def git(*arguments: str) -> str:
+        run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks", "tests", "requirements")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
+
+
+def write(new: Sequence[Taken]) -> None:
+    """Report, figures and chart. Workloads that were not measured now keep what they had."""
+    before = saved.read(SAVED.read_text("utf-8")) if SAVED.exists() else ()
+    everything = saved.merge(before, new, tuple(WORKLOADS))
+    SAVED.write_text(saved.write(everything), "utf-8")
+    text = REPORT.read_text("utf-8").partition(MARK)[0]
+    REPORT.write_text(f"{text}{MARK}\n\n{report(everything)}", "utf-8")
+    redraw()
+
+
+def redraw() -> None:
+    CHART.write_text(chart.draw(saved.read(SAVED.read_text("utf-8"))), "utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/run", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--work", default="acdeb", help="workloads: " + "; ".join(f"{k} {w.title}" for k, w in WORKLOADS.items())
-    )
+    listed = "; ".join(f"{name} {work.title}" for name, work in WORKLOADS.items())
+    parser.add_argument("--work", default="abcdefgh", help=f"workloads: {listed} (with f)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of mails, for a quick look")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="of the number of mails, for a quick look: printed only"
+    )
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--print", action="store_true", help="print the tables, leave docs/performance.md alone")
+    parser.add_argument("--print", action="store_true", help="print the tables, write nothing")
+    parser.add_argument("--chart", action="store_true", help="measure nothing, draw docs/performance.svg anew")
     given = parser.parse_args(arguments)
-    os.environ["POSTHOUSE_BENCH_WORKERS"] = str(given.workers)
-    folder = harness()
-    if folder is not None:
-        figures = by_harness(folder, given)
-        how = f"smtp-source in, recording C sink out, {given.rounds} rounds interleaved, {given.workers} worker(s)"
-    else:
-        figures = standalone.measure(given.work, given.rounds, given.scale, given.workers)
-        how = f"smtp-source in, smtp-sink out, {given.rounds} rounds interleaved, {given.workers} worker(s)"
-    text = report(figures, how)
-    if given.scale != 1.0:
-        text = text.replace("\n", f" Scaled by {given.scale}: a quick look, no result.\n", 1)
-    if given.print:
-        print(text)
+    if given.chart:
+        if not SAVED.exists():
+            parser.error(f"{SAVED.relative_to(ROOT)} is missing: a run without --scale and --print writes it")
+        redraw()
+        print(f"written: {CHART.relative_to(ROOT)}")
         return 0
-    before = REPORT.read_text("utf-8").partition(MARK)[0]
-    REPORT.write_text(f"{before}{MARK}\n\n{text}", "utf-8")
-    print(f"written: {REPORT.relative_to(ROOT)}")
+    unknown = sorted(set(given.work) - WORKLOADS.keys())
+    if unknown:
+        parser.error(f"no such workload: {', '.join(unknown)}")
+    os.environ["POSTHOUSE_BENCH_WORKERS"] = str(given.workers)
+    new = measure(given)
+    if given.print or given.scale != 1.0:
+        print(report(new))
+        return 0
+    write(new)
+    print(f"written: {', '.join(str(file.relative_to(ROOT)) for file in (REPORT, SAVED, CHART))}")
     return 0
 
 

@@ -3,7 +3,6 @@
 Two workloads, a and c. smtp-sink counts what it took on its standard output, so a lost or doubled mail is noticed.
 """
 
-import os
 import re
 import tempfile
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import processes
 from benchmarks.figures import Figures
 
 from support.peers import Peer, postfix, smtp_sink, smtp_source
@@ -20,7 +20,6 @@ from support.waiting import eventually
 WORK: Mapping[str, tuple[int, int, int]] = {"a": (3000, 4096, 20), "c": (200, 1 << 20, 10)}
 """Mails, octets of each, sessions."""
 _COUNT = re.compile(rb"mesg=(\d+)")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 Relay = tuple[str, int, Callable[[], list[int]]]
 """Name, port, and what tells its processes."""
@@ -57,8 +56,8 @@ def measure(work: str, rounds: int, scale: float, workers: int) -> list[Figures]
 
 def _one(relay: Relay, sink: Peer, mails: int, octets: int, sessions: int) -> tuple[float, float, float]:
     """Mails a second, CPU ms a mail, MiB at the end."""
-    _, port, processes = relay
-    before, cpu = _taken(sink), _cpu(processes())
+    _, port, pids = relay
+    before, cpu = _taken(sink), processes.cpu_seconds(pids())
     began = time.monotonic()
     addresses = ("-f", "from@bench.invalid", "-t", "to@bench.invalid")
     run = smtp_source(port, "-s", str(sessions), "-m", str(mails), "-l", str(octets), *addresses)
@@ -67,14 +66,14 @@ def _one(relay: Relay, sink: Peer, mails: int, octets: int, sessions: int) -> tu
     seconds = time.monotonic() - began
     time.sleep(1)  # what is still to be written after the last mail belongs to its cost
     assert _taken(sink) - before == mails, "a mail arrived twice"
-    pids = processes()
-    return mails / seconds, 1000 * (_cpu(pids) - cpu) / mails, sum(map(_anonymous, pids)) / 1024
+    cost = 1000 * (processes.cpu_seconds(pids()) - cpu) / mails
+    return mails / seconds, cost, processes.anonymous_mib(pids())
 
 
 @contextmanager
 def _postfix(next_hop: int, workers: int) -> Iterator[Relay]:
     with postfix(next_hop) as peer:
-        yield "postfix", peer.port, lambda: _tree(peer.pid)
+        yield "postfix", peer.port, lambda: processes.tree(peer.pid)
 
 
 @contextmanager
@@ -86,49 +85,9 @@ def _posthouse(next_hop: int, workers: int) -> Iterator[Relay]:
     ):
         assert node.process is not None
         pid = node.process.pid
-        yield "posthouse", node.port, lambda: _tree(pid)
+        yield "posthouse", node.port, lambda: processes.tree(pid)
 
 
 def _taken(sink: Peer) -> int:
     counts = _COUNT.findall((sink.folder / "output.log").read_bytes())
     return int(counts[-1]) if counts else 0
-
-
-def _tree(root: int) -> list[int]:
-    """A process and its descendants."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, ValueError):
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found, todo = [], [root]
-    while todo:
-        pid = todo.pop()
-        found.append(pid)
-        todo += children.get(pid, [])
-    return found
-
-
-def _cpu(pids: list[int]) -> float:
-    """Seconds, those of children that have ended and were waited for included."""
-    ticks = 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks / _TICKS
-
-
-def _anonymous(pid: int) -> int:
-    """KiB of memory that is not of files."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"(?m)^Anonymous:\s+(\d+)", text)
-    return int(found[1]) if found else 0

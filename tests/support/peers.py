@@ -21,6 +21,7 @@ from support.waiting import eventually
 
 EXIM = ROOT / ".work" / "exim" / "usr" / "sbin" / "exim4"
 _POSTFIX = Path("/usr/lib/postfix/sbin/master")
+_NO_TLS = "smtp_tls_security_level =\nsmtpd_tls_security_level ="
 _INSTALL = "run `scripts/test` as root, or: sudo apt-get install -y --no-install-recommends"
 
 
@@ -114,8 +115,11 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def postfix(next_hop_port: int) -> Iterator[Peer]:
-    """Postfix that takes any mail from loopback, queues it and relays it to `next_hop_port`. Needs root."""
+def postfix(next_hop_port: int, *, tls: str = _NO_TLS, services: Sequence[str] = ()) -> Iterator[Peer]:
+    """Postfix that takes any mail from loopback, queues it and relays it to `next_hop_port`. Needs root.
+
+    `tls`: its lines of main.cf; `services`: further lines of master.cf.
+    """
     need("postfix", "postfix")
     assert os.geteuid() == 0, "Postfix's master starts as root only: run `scripts/test` as root"
     with peer_folder("postfix") as folder:
@@ -148,8 +152,7 @@ mynetworks = 127.0.0.0/8
 local_header_rewrite_clients =
 smtp_host_lookup = native
 smtpd_peername_lookup = no
-smtp_tls_security_level =
-smtpd_tls_security_level =
+{tls.strip()}
 relayhost = [127.0.0.1]:{next_hop_port}
 local_transport = error:none
 alias_maps =
@@ -159,7 +162,7 @@ message_size_limit = 104857600
 """,
             "utf-8",
         )
-        services = (
+        lines = (
             f"127.0.0.1:{port} inet n - n - - smtpd",
             "pickup unix n - n 60 1 pickup",
             "cleanup unix n - n - 0 cleanup",
@@ -181,8 +184,9 @@ message_size_limit = 104857600
             "anvil unix - - n - 1 anvil",
             "scache unix - - n - 1 scache",
             "postlog unix-dgram n - n - 1 postlogd",
+            *services,
         )
-        (settings / "master.cf").write_text("\n".join(services) + "\n", "utf-8")
+        (settings / "master.cf").write_text("\n".join(lines) + "\n", "utf-8")
         with running([str(_POSTFIX), "-c", str(settings), "-d"], port, folder) as peer:
             yield peer
 
