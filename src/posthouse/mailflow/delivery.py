@@ -107,7 +107,10 @@ class Delivery:
         """Looks for due mail until cancelled; now and then for mail of dead workers and for old failed emails."""
         turn = 0
         while True:
-            self.look_at_servers()
+            try:
+                self.look_at_servers()
+            except Exception:
+                log.exception("servers not looked at")
             await self.look()
             await asyncio.sleep(TICK_SECONDS)
             turn += 1
@@ -139,7 +142,11 @@ class Delivery:
                 log.error("queue not read", next_hop=name, error=repr(error))
             for parcel in old:
                 waits = RecipientResult(Result.WAITS, "no server may be addressed", "4.3.2")
-                await self._settle(parcel, Walked({r.seq: Settled(waits, "") for r in parcel.recipients}, ()))
+                try:
+                    await self._settle(parcel, Walked({r.seq: Settled(waits, "") for r in parcel.recipients}, ()))
+                except Exception:
+                    # As in `_attempt`: the mail stays durable and ACTIVE, and the others get their turn.
+                    log.exception("old mail not settled", id=parcel.mail.id)
 
     async def _keep_house(self) -> None:
         now = self._tools.clock.now()

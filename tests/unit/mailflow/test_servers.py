@@ -1,11 +1,15 @@
 """Circuits, throttles and locked logins in the flow: who is addressed, who waits, and what becomes of the mail."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+
+import pytest
 
 from posthouse.core.limits import Limits
 from posthouse.core.mail import Mail, RecipientState
 from posthouse.core.outcome import RecipientResult, Result, Stage
+from posthouse.ports import Outcome
 from posthouse.settings import NodeSettings
 from support.flow import FAULT, OWN, PERMANENT, RELAYED, A, B, C, Flow, flow, mail
 
@@ -161,6 +165,26 @@ def test_senders_hear_of_delay_and_end_while_every_server_is_closed() -> None:
     asyncio.run(look())
     assert made.states() == {YOU: RecipientState.FAILED}
     assert kinds(made).count("dsn") == 1
+
+
+def test_one_old_mail_that_cannot_be_settled_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = NodeSettings("mx.ours.example", own_mail=OWN, limits=Limits(delay_seconds=600, lifetime_seconds=3600))
+    made = flow(settings=settings)
+    all_open(made)
+    bad, good = mail(YOU), mail(YOU)
+    run(made, bad, good)
+    record = made.spool.record
+
+    def refusing(outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
+        if outcome.mail.id == bad.id:
+            raise ValueError("a bug of ours")
+        record(outcome, done)
+
+    monkeypatch.setattr(made.spool, "record", refusing)
+    made.clock.at += 700
+    asyncio.run(made.delivery._look_for_old())
+    assert [outcome.mail.id for outcome in made.spool.outcomes[-1:]] == [good.id]
+    assert len(made.spool.outcomes[-1].generated) == 1
 
 
 def test_a_tls_or_auth_fault_closes_the_server_for_its_own_login_only() -> None:
