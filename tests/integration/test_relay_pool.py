@@ -503,3 +503,28 @@ def test_wherever_a_delivery_is_cancelled_nothing_is_lost_from_the_pool(loop: st
         assert relayed(await gateway.send(by))
 
     with_scripts(loop, work, stuck, good)
+
+
+def test_a_delivery_cancelled_within_the_tls_handshake_leaves_nothing_behind(loop: str) -> None:
+    reached = asyncio.Event()
+
+    async def stuck(peer: Peer) -> None:
+        await peer.greet("STARTTLS")
+        await peer.expect("STARTTLS")
+        peer.say("220 go")
+        assert (await peer.octets(1)) == b"\x16"  # the client's hello; it is never answered
+        reached.set()
+        await peer.end()
+        await peer.end()
+
+    async def work(gateway: Gateway, next_hop: Scripted) -> None:
+        by = profile(next_hop.server, tls="starttls-required")
+        sending = asyncio.ensure_future(gateway.send(by))
+        await reached.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        gateway.relay.close()
+        assert not gateway.relay._alive
+
+    with_scripts(loop, work, stuck)

@@ -133,6 +133,7 @@ class SmtpConnection(asyncio.Protocol):
         """Closes at once; what was not decided stays without an answer."""
         if self._handshake is not None:
             self._handshake.cancel()
+        self._alive.discard(self)
         if self._transport is not None:
             self._transport.abort()
         self._end()
@@ -228,7 +229,7 @@ class SmtpConnection(asyncio.Protocol):
                 ssl_handshake_timeout=self._limits.tls_handshake_seconds,
             )
             fault = check_pin(policy, secured.get_extra_info("ssl_object")) if secured is not None else "no TLS"
-        except (OSError, EOFError, TlsSettingsError) as error:  # TimeoutError and ssl.SSLError are OSErrors
+        except (OSError, EOFError, ValueError, TlsSettingsError) as error:  # TimeoutError and SSLError are OSErrors
             fault = self._sentence(error)
         finally:
             self._handshake = None
