@@ -82,7 +82,7 @@ def listen(address: Address, copies: int) -> list[socket.socket]:
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "16777216"}
 """For the C library: buffers of large content (256 KiB) come from memory that the process has, and go back to it; by
-default each is mapped and faulted in anew, an eighth of all time of a large mail."""
+default each is mapped and faulted in anew, a seventh of all time of a large mail."""
 
 
 class Node:
