@@ -100,8 +100,7 @@ def _allowed(spec: FieldSpec) -> str:
 
 def _built(row: profile.NotBuilt) -> str:
     shown = {None: "absent", False: "false"}
-    values = " or ".join(shown[v] if v is None or v is False else str(v) for v in row.built)
-    return f"scheme {values}" if row.field == "servers" else values
+    return " or ".join(shown[v] if v is None or v is False else str(v) for v in row.built)
 
 
 def _cell(text: str) -> str:

@@ -143,7 +143,7 @@ class NotBuilt:
     """A setting of which only `built` values can be carried out yet."""
 
     field: str
-    """Name of a profile field, or `servers` (their scheme)."""
+    """Name of a profile field."""
     built: tuple[object, ...]
     """Values that work; None stands for "not given". For a secret: where it may stand."""
     remedy: str = ""
@@ -172,7 +172,7 @@ def parse_profile(value: object, path: str) -> tuple[ServerProfile | None, tuple
         servers = _parse_servers(values, service_type, path, faults)
         _check_properties(values, service_type, path, faults)
         _check_dependencies(values, service_type, servers, path, faults)
-    _check_built(values, servers, path, faults)
+    _check_built(values, path, faults)
     if faults or service_type is None:
         return None, tuple(faults)
     tls_verify = values.optional_text("tls_verify")
@@ -309,14 +309,9 @@ def _check_dependencies(
                 faults.append(Fault(join(path, "client_certificate"), "true", rule, remedy))
 
 
-def _check_built(values: Values, servers: Servers, path: str, faults: list[Fault]) -> None:
+def _check_built(values: Values, path: str, faults: list[Fault]) -> None:
     """Every use of what `NOT_BUILT` lists."""
     for row in NOT_BUILT:
-        if row.field == "servers":
-            for where, server in servers:
-                if server.scheme not in row.built:
-                    faults.append(_not_built(where, str(server), row))
-            continue
         value: object
         if row.field in ("password", "api_key"):
             secret = values.secret(row.field)
