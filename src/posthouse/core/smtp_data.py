@@ -220,9 +220,15 @@ class BdatReader(ContentReader):
 
 def _bare_newlines(piece: bytes) -> int:
     """How many CR and LF are not of a pair."""
-    if len(piece) >= _STRIDES_FROM and _paired_in_strides(piece):
+    if len(piece) < _STRIDES_FROM:
+        return piece.count(b"\r") + piece.count(b"\n") - 2 * piece.count(b"\r\n")
+    if _paired_in_strides(piece):
         return 0
-    return piece.count(b"\r") + piece.count(b"\n") - 2 * piece.count(b"\r\n")
+    # A header section or a boundary in it: looked at in halves, what is before and after it is quick again.
+    middle = len(piece) // 2
+    if piece[middle - 1 : middle + 1] == b"\r\n":
+        middle += 1
+    return _bare_newlines(piece[:middle]) + _bare_newlines(piece[middle:])
 
 
 def _paired_in_strides(piece: bytes) -> bool:
@@ -232,11 +238,12 @@ def _paired_in_strides(piece: bytes) -> bool:
     """
     first = piece.find(b"\r\n")
     stride = piece.find(b"\r\n", first + 2) - first
-    if first < 0 or stride < 0:
+    if first < 0 or stride < 0 or len(piece[first : first + 8 * stride : stride].strip(b"\r")):
+        return False  # the next few lines tell already
+    returns = piece[first::stride]
+    count = len(returns)
+    if returns != b"\r" * count or piece[first + 1 :: stride] != b"\n" * count:
         return False
     rest = bytearray(piece)
-    count = len(rest[first::stride])
-    if rest[first::stride] != b"\r" * count or rest[first + 1 :: stride] != b"\n" * count:
-        return False
     rest[first::stride] = rest[first + 1 :: stride] = bytes(count)
     return b"\r" not in rest and b"\n" not in rest
