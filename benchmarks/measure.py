@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import backlog, chart, memory, saved, standalone, starttls
+from benchmarks import backlog, chart, latency, memory, saved, standalone, starttls
 from benchmarks.figures import Figures, Taken
 from benchmarks.workloads import WORKLOADS, report
 
@@ -81,6 +81,8 @@ def measure(given: argparse.Namespace) -> list[Taken]:
             figures = standalone.measure(compared, rounds, scale, workers)
             how = "smtp-source in, smtp-sink out, interleaved rounds"
         found += taken(figures, f"{rounds} round(s), {how}", given)
+    if "d" in given.work:
+        found += taken(latency.measure(rounds, scale, workers), f"{rounds} round(s), {latency.HOW}", given)
     if "f" in given.work:
         found += taken(starttls.measure(rounds, scale, workers), f"{rounds} round(s), {starttls.HOW}", given)
     if "g" in given.work:

@@ -32,13 +32,14 @@ WORKLOADS = {
     "b": Workload("4 KiB, 20 sessions, connections of the client kept", "4 KiB, connections kept"),
     "c": Workload("1 MiB, 10 sessions", "1 MiB"),
     "d": Workload("latency of single mails, one after the other", "single mails", Kind.LATENCY),
+    "d1": Workload("single mails, from the final dot to the next hop", "final dot to next hop", Kind.LATENCY),
     "e": Workload("as a, next hop 20 ms away", "next hop 20 ms away"),
     "f": Workload("as b, STARTTLS in and out", "STARTTLS in and out, kept"),
     "f1": Workload("as a, STARTTLS in and out", "STARTTLS, one a connection"),
     "g": Workload("20 sessions x 25 MiB: peak memory of a worker", "25 MiB", Kind.MEMORY),
     "h": Workload("backlog when the next hop returns", "backlog", Kind.BACKLOG),
 }
-"""f1 is measured with f."""
+"""d1 is measured with d, f1 with f."""
 
 Row = list[str]
 

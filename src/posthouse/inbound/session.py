@@ -8,6 +8,7 @@ reading, so a session's memory is bounded.
 import asyncio
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 
@@ -477,6 +478,7 @@ def client_of(transport: asyncio.BaseTransport) -> Client:
     return Client(_plain(peer[0]), peer[1])
 
 
+@lru_cache(maxsize=4096)
 def _plain(address: str) -> str:
     """The shortest text form; an IPv4 address in an IPv6 coat counts as IPv4."""
     try:

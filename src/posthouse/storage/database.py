@@ -105,6 +105,8 @@ def open_sqlite(path: Path, *, read_only: bool = False) -> Database:
         if not read_only:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = FULL")
+            # Debian's SQLite would write zeros over every content that goes: a sixth of all pages written.
+            cursor.execute("PRAGMA secure_delete = FAST")
             cursor.execute("PRAGMA wal_autocheckpoint = 4000")
             cursor.execute("PRAGMA journal_size_limit = 67108864")
         cursor.close()
@@ -112,7 +114,8 @@ def open_sqlite(path: Path, *, read_only: bool = False) -> Database:
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         reads = read_only or connection.get_execution_options().get(_READS)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        with cursor_of(connection) as cursor:
+            cursor.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return Database(engine)
 
