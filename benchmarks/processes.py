@@ -39,6 +39,15 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return ticks / _TICKS
 
 
+def thread_seconds(pid: int) -> dict[int, float]:
+    """CPU of each thread of a process; the main thread has the number of the process."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        found[int(task.name)] = (int(fields[11]) + int(fields[12])) / _TICKS
+    return found
+
+
 def anonymous_mib(pids: Sequence[int]) -> float:
     """Memory that is not of files, of all of them together."""
     return sum(_kib(f"/proc/{pid}/smaps_rollup", "Anonymous") for pid in pids) / 1024
