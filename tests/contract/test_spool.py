@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.core.mail import Content, Mail, RecipientState, TrailEntry
+from posthouse.core.way import Certificate, WayFacts
 from posthouse.ports import Age, LeaseLost, Outcome, QueueCommand
 from support.flow import mail
 from support.storage import (
@@ -181,6 +182,38 @@ def test_a_deferred_recipient_does_not_end_the_mail_of_the_others(place: Place) 
     found = place.found(one.id)
     assert found["contents"] == []
     assert [attempt["n"] for attempt in found["attempts"]] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_an_attempt_tells_its_way_or_that_there_was_no_connection(place: Place) -> None:
+    way = WayFacts(
+        "[2001:db8::1]:41234",
+        "[2001:db8::2]:25",
+        "TLSv1.3 TLS_AES_256_GCM_SHA384",
+        Certificate.PINNED,
+        "re\0l\ud800é",
+    )
+
+    async def main() -> Mail:
+        spool = place.spool()
+        one = mail(YOU)
+        await accept(spool, one)
+        with_way = replace(ATTEMPT, way=way, mail_number=7)
+        await record(spool, Outcome(one, changed(one, RecipientState.RELAYED), (ATTEMPT, with_way)))
+        await spool.close()
+        return one
+
+    attempts = place.found(run(main).id)["attempts"]
+    assert isinstance(attempts, list)
+    without, found = attempts
+    assert (without["way"], without["mail_number"]) == (None, 0)
+    assert found["mail_number"] == 7
+    assert found["way"] == {
+        "local": "[2001:db8::1]:41234",
+        "remote": "[2001:db8::2]:25",
+        "tls": "TLSv1.3 TLS_AES_256_GCM_SHA384",
+        "certificate": "pinned",
+        "login": "re\N{REPLACEMENT CHARACTER}l?é",
+    }
 
 
 def test_a_version_without_spoofed_fields_keeps_its_cuts(place: Place) -> None:

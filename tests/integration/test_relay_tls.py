@@ -5,6 +5,8 @@ without TLS unless the profile says so; a downgrade is marked.
 """
 
 import os
+import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,8 @@ from posthouse.clients.smtp import SmtpRelay
 from posthouse.core.limits import Limits
 from posthouse.core.mail import Content, FileOctets
 from posthouse.core.outcome import Result, ServerAnswer, Stage
-from support.servers import LOOPS, profile, run, transaction
+from posthouse.core.way import Certificate
+from support.servers import LOOPS, closed_port, profile, run, transaction
 from support.tls_servers import EXPIRED_ON, NAME, OTHER_NAME, ServerKind, TlsServer, client_digital_id, tls_server
 
 K = ServerKind
@@ -240,6 +243,67 @@ def test_a_kept_connection_stays_under_tls_and_logged_in(loop: str, tmp_path: Pa
     assert [a.fault for a in answers] == ["", "", ""]
     assert [mail.username for mail in server.session.mails] == ["relay"] * 3
     assert len(server.logins) == 1
+
+
+def way(answer: ServerAnswer, server: TlsServer) -> tuple[str, Certificate, str]:
+    """What the answer tells of the connection, its ends checked."""
+    assert answer.way is not None
+    assert answer.way.remote == f"127.0.0.1:{server.port}"
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", answer.way.local)
+    return answer.way.tls, answer.way.certificate, answer.way.login
+
+
+TLS_13 = "TLSv1.3 TLS_AES_256_GCM_SHA384"
+
+
+def test_the_way_of_a_mail_tells_tls_login_and_which_mail_on_its_connection_it_was(loop: str, tmp_path: Path) -> None:
+    with tls_server(K.GOOD, logins={"relay": PASSWORD}) as server:
+        answers = relay_one(loop, server, {**STRICT, **LOGIN, "pool": {"enabled": True}}, tmp_path, mails=2)
+        alone = relay_one(loop, server, {**STRICT, **LOGIN}, tmp_path, mails=2)
+    assert [a.mail_number for a in answers] == [1, 2]
+    assert answers[0].way is answers[1].way  # made once for the connection
+    assert way(answers[1], server) == (TLS_13, Certificate.VERIFIED, "relay")
+    assert [a.mail_number for a in alone] == [1, 1]
+    assert alone[0].way != alone[1].way  # another port of ours
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "told"),
+    [
+        (K.SELF_SIGNED, {**REQUIRED, "tls_verify": "pinned", "tls_pin": "@pin"}, (TLS_13, Certificate.PINNED, "")),
+        (K.SELF_SIGNED, OPTIONAL, (TLS_13, Certificate.UNVERIFIED, "")),
+        (K.GOOD, NONE, ("none", Certificate.NONE, "")),
+        (K.NOT_OFFERED, OPTIONAL, ("none", Certificate.NONE, "")),
+        (K.HANDSHAKE_CUT, OPTIONAL, ("none", Certificate.NONE, "")),
+        (K.EXPIRED, STRICT, ("none", Certificate.NONE, "")),
+        # The login was refused: the way says that there is none.
+        (K.GOOD, {**STRICT, **LOGIN}, (TLS_13, Certificate.VERIFIED, "")),
+    ],
+)
+def test_the_way_says_what_came_of_the_settings(
+    loop: str, kind: ServerKind, settings: dict[str, object], told: tuple[str, Certificate, str], tmp_path: Path
+) -> None:
+    with tls_server(kind, logins={"relay": "another"}) as server:
+        (answer,) = relay_one(loop, server, settings, tmp_path)
+    assert way(answer, server) == told
+    assert answer.marks == (("downgraded",) if kind is K.HANDSHAKE_CUT else ())
+
+
+def test_tls_12_is_told_by_its_own_name(loop: str, tmp_path: Path) -> None:
+    with tls_server(K.GOOD, implicit=True, tls_max=ssl.TLSVersion.TLSv1_2) as server:
+        (answer,) = relay_one(loop, server, {**NONE, **NAMED}, tmp_path)
+    assert way(answer, server)[0].startswith("TLSv1.2 ECDHE-")
+
+
+def test_without_a_connection_there_is_no_way(loop: str) -> None:
+    with closed_port() as port:
+        by = profile(f"smtp://127.0.0.1:{port}")
+
+        async def go() -> ServerAnswer:
+            return await SmtpRelay("mx1.example", Limits()).send(by, by.server_texts[0], transaction(), lambda: True)
+
+        answer = run(loop, go())
+    assert (answer.way, answer.mail_number) == (None, 0)
 
 
 def test_a_downgraded_connection_that_is_kept_marks_every_mail(loop: str, tmp_path: Path) -> None:

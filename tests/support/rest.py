@@ -157,6 +157,14 @@ def mail(number: int, now: float) -> dict[str, object]:
                 if state == "queued"
                 else [],
                 "marks": [],
+                "way": {
+                    "local": "10.0.0.9:40001",
+                    "remote": "10.0.0.1:25",
+                    "tls": "TLSv1.3 TLS_AES_256_GCM_SHA384",
+                    "certificate": "verified",
+                    "login": "relay",
+                },
+                "mail_number": 3,
             }
         ],
         "trail": [

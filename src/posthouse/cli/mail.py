@@ -70,7 +70,7 @@ def show(
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
-    """One mail: envelope, session, and where each recipient stands."""
+    """One mail: envelope, session, where each recipient stands, and the way of each attempt."""
     mail = _fetch(mail_id, server, data_dir)
     if as_json:
         show_json(mail)
@@ -106,6 +106,20 @@ def show(
             for r in trail.mappings(mail.get("recipients"))
         ),
         "It has no recipients.",
+    )
+    line("")
+    table(
+        ("Attempt", "Server", "Outcome", "Way"),
+        (
+            (
+                moment(a.get("started_at")),
+                a.get("server"),
+                ", ".join([str(a.get("outcome")), *trail.marks(a)]),
+                trail.way(a),
+            )
+            for a in trail.mappings(mail.get("attempts"))
+        ),
+        "No server was addressed yet.",
     )
 
 

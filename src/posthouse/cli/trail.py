@@ -42,6 +42,27 @@ def delivery(mail: Record) -> str:
     return ", ".join(f"{number} {state}" for state, number in states.items())
 
 
+def way(attempt: Record) -> str:
+    """How an attempt's mail went: between which addresses, TLS, certificate, login, and over which connection."""
+    facts = mapping(attempt.get("way"))
+    if not facts:
+        return "no connection"
+    number = int(_number(attempt.get("mail_number")))
+    clear = facts.get("tls") == "none"
+    parts = [
+        f"{facts.get('local')} to {facts.get('remote')}",
+        "clear text" if clear else f"{facts.get('tls')}, certificate {facts.get('certificate')}",
+        f"logged in as {facts['login']}" if facts.get("login") else "no login",
+        f"mail {number} on a kept connection" if number > 1 else "connection opened for it",
+    ]
+    return ", ".join(parts)
+
+
+def marks(attempt: Record) -> list[str]:
+    """What is to be noticed of an attempt, such as `downgraded`."""
+    return [str(mark) for mark in _sequence(attempt.get("marks"))]
+
+
 def show(mail: Record) -> None:
     """Prints the tree."""
     from rich.tree import Tree
@@ -129,8 +150,9 @@ def _attempt(root: "Tree", attempt: Record, since: float, whole: float, addresse
     order = attempt.get("order")
     if isinstance(order, list):
         branch.add(_text(("order: ", "dim"), (" > ".join(str(server) for server in order), "")))
+    branch.add(_text(("way: ", "dim"), (way(attempt), "")))
     branch.add(_text(("result: ", "dim"), (attempt.get("summary"), "")))
-    for mark in _sequence(attempt.get("marks")):
+    for mark in marks(attempt):
         branch.add(_text(("marked: ", "dim"), (mark, "yellow")))
     for reply in _sequence(attempt.get("replies")):
         if isinstance(reply, list) and len(reply) == 3:

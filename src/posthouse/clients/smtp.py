@@ -189,6 +189,7 @@ class SmtpRelay:
             raise _NoConnection(_sentence(error), blame=error.errno not in _OURS) from error
         if (connected := transport.get_extra_info("socket")) is not None:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.connected(_end(*connected.getsockname()[:2]), _end(address, way.port))
         return connection
 
     async def _resolve(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
@@ -206,6 +207,11 @@ class SmtpRelay:
         except OSError as error:
             raise _NoConnection(_sentence(error), blame=error.errno not in _OURS) from error
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _end(address: str, port: int) -> str:
+    """One end of a connection, for the trail."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @lru_cache(maxsize=1024)

@@ -16,9 +16,12 @@ from posthouse.clients.way import Way
 from posthouse.core.limits import Limits
 from posthouse.core.mail import FileOctets, InlineOctets
 from posthouse.core.outcome import ServerAnswer, Transaction
+from posthouse.core.profile import TlsVerify
 from posthouse.core.smtp_client import ClientSession, Phase
 from posthouse.core.smtp_opening import Security
+from posthouse.core.way import Certificate
 from posthouse.core.wire_form import header_is_ascii
+from posthouse.tls import describe
 
 MayFinish = Callable[[], bool | Awaitable[bool]]
 ONE_WRITE_OCTETS = 64 * 1024
@@ -29,6 +32,11 @@ SETTLE_SECONDS = 5.0
 RESET_SECONDS = 1.0
 """A connection idle for longer is asked by RSET whether it still serves, in one write with what follows."""
 NOT_OURS = "the mail is no longer this worker's"
+_CHECKED = {
+    TlsVerify.VERIFY: Certificate.VERIFIED,
+    TlsVerify.PINNED: Certificate.PINNED,
+    TlsVerify.NONE: Certificate.UNVERIFIED,
+}
 
 
 class SmtpConnection(asyncio.Protocol):
@@ -65,8 +73,6 @@ class SmtpConnection(asyncio.Protocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.opened_at = loop.time()
-        self.messages = 0
-        """How many transactions it has carried."""
         self._idle_since = 0.0
         self._unfit: Callable[[SmtpConnection], None] | None = None
 
@@ -76,11 +82,10 @@ class SmtpConnection(asyncio.Protocol):
         """Hands over one mail; the future gets its answer and never an exception."""
         answer: asyncio.Future[ServerAnswer] = self._loop.create_future()
         self._transaction, self._may_finish, self._answer = transaction, may_finish, answer
-        self.messages += 1
         self._session.begin(
             transaction,
             utf8_header=transaction.smtputf8 and not _ascii_header(transaction),
-            reset=self.messages > 1 and self._loop.time() - self._idle_since > RESET_SECONDS,
+            reset=self.mails > 0 and self._loop.time() - self._idle_since > RESET_SECONDS,
         )
         self._rearm()
         self._step()
@@ -91,6 +96,15 @@ class SmtpConnection(asyncio.Protocol):
         self._opened = self._loop.create_future()
         self._step()
         return self._opened
+
+    def connected(self, local: str, remote: str) -> None:
+        """Between which addresses; before the first `transact`."""
+        self._session.connected(local, remote)
+
+    @property
+    def mails(self) -> int:
+        """How many transactions it has carried."""
+        return self._session.mails
 
     @property
     def idle(self) -> bool:
@@ -219,6 +233,7 @@ class SmtpConnection(asyncio.Protocol):
         policy = self._way.policy
         assert policy is not None
         fault = ""
+        tls = ""
         secured: asyncio.Transport | None = None
         try:
             secured = await self._loop.start_tls(
@@ -228,7 +243,11 @@ class SmtpConnection(asyncio.Protocol):
                 server_hostname=self._way.name,
                 ssl_handshake_timeout=self._limits.tls_handshake_seconds,
             )
-            fault = check_pin(policy, secured.get_extra_info("ssl_object")) if secured is not None else "no TLS"
+            if secured is None:
+                fault = "no TLS"
+            else:
+                shown = secured.get_extra_info("ssl_object")
+                fault, tls = check_pin(policy, shown), describe(shown)
         except (OSError, EOFError, ValueError, TlsSettingsError) as error:  # TimeoutError and SSLError are OSErrors
             fault = self._sentence(error)
         finally:
@@ -246,7 +265,7 @@ class SmtpConnection(asyncio.Protocol):
         assert secured is not None
         self._transport = secured
         self._full = False
-        self._session.secured()
+        self._session.secured(tls, _CHECKED[policy.verify])
         self._rearm()
         self._step()
 

@@ -62,7 +62,7 @@ class SmtpPools:
             return
         now = asyncio.get_running_loop().time()
         gone = pool.cache.give_back(
-            server, connection, now, opened_at=connection.opened_at, messages=connection.messages
+            server, connection, now, opened_at=connection.opened_at, messages=connection.mails
         )
         if gone:
             pool.counts.full += 1

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NewType
 
 from posthouse.core.envelope import Body, SessionFacts
+from posthouse.core.way import WayFacts
 
 MailId = NewType("MailId", str)
 
@@ -162,3 +163,7 @@ class AttemptRow:
     """Masked dialogue; kept for a failed or marked attempt only."""
     marks: tuple[str, ...] = ()
     """`possible duplicate`, `downgraded`, `8bit without 8BITMIME`."""
+    way: WayFacts | None = None
+    """The connection it went over; None if there was none."""
+    mail_number: int = 0
+    """Which mail on that connection, from 1: above 1 the connection came from the pool; 0 without connection."""

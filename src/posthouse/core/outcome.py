@@ -8,6 +8,7 @@ from enum import Enum, StrEnum
 
 from posthouse.core.envelope import Body, Recipient
 from posthouse.core.mail import Content
+from posthouse.core.way import WayFacts
 
 
 class Result(StrEnum):
@@ -94,3 +95,7 @@ class ServerAnswer:
     """The server got as far as a 220 greeting."""
     mail_accepted: bool = False
     """MAIL got 2yz. A fault before that on a reused connection says only that it had gone stale."""
+    way: WayFacts | None = None
+    """The connection; None if there was none."""
+    mail_number: int = 0
+    """Which mail on that connection it was, from 1; 0 without connection."""

@@ -23,6 +23,7 @@ from posthouse.core.smtp_command import mail_command, rcpt_command, writable
 from posthouse.core.smtp_opening import Move, Next, Opening, Phase, Refused, Say, Security
 from posthouse.core.smtp_reply import Reply, ReplyParser
 from posthouse.core.transcript import Transcript
+from posthouse.core.way import Certificate, WayFacts
 
 __all__ = ["DOWNGRADED", "EIGHT_BIT_MARK", "INJECTED", "ClientSession", "Phase"]
 
@@ -70,6 +71,8 @@ class ClientSession:
         "_transaction",
         "_transcript",
         "_utf8_header",
+        "_way",
+        "mails",
         "phase",
         "replies",
     )
@@ -82,6 +85,9 @@ class ClientSession:
         self.phase = self._opening.phase
         self.replies = 0
         """Counts replies: a step forward, from which the shell measures `patience` anew."""
+        self.mails = 0
+        """How many transactions were begun."""
+        self._way = WayFacts()
         self._limits = limits
         self._parser = ReplyParser(limits.reply_octets)
         self._out: list[bytes] = []
@@ -161,6 +167,7 @@ class ClientSession:
         assert self._transaction is None
         assert transaction.recipients
         self._transaction = transaction
+        self.mails += 1
         self._taken = False
         self._open = self._open or reset
         self._results = [None] * len(transaction.recipients)
@@ -190,8 +197,13 @@ class ClientSession:
         elif self._parser.amid and self.phase is Phase.HANDSHAKE:
             self.injected()
 
-    def secured(self) -> None:
+    def connected(self, local: str, remote: str) -> None:
+        """Both ends of the connection, as `WayFacts` has them; for the trail."""
+        self._way = WayFacts(local, remote)
+
+    def secured(self, tls: str, certificate: Certificate) -> None:
         """The TLS handshake succeeded; what was announced before it counts no more."""
+        self._way = replace(self._way, tls=tls, certificate=certificate)
         self._transcript.note("TLS")
         move = self._opening.secured()
         self.phase = self._opening.phase
@@ -272,6 +284,8 @@ class ClientSession:
                 pass  # the shell sees it by the phase
             case Next.OPEN:
                 self.phase = Phase.IDLE
+                if self._opening.logged_in:
+                    self._way = replace(self._way, login=self._opening.logged_in)
                 if self._transaction is not None:
                     self._start()
 
@@ -509,6 +523,8 @@ class ClientSession:
             marks=self._marks,
             greeted=self._opening.greeted,
             mail_accepted=self._taken,
+            way=self._way,
+            mail_number=self.mails,
         )
         self._transaction = None
         self._results = []

@@ -112,6 +112,7 @@ class Opening:
         "capabilities",
         "downgraded",
         "greeted",
+        "logged_in",
         "phase",
         "under_tls",
     )
@@ -126,6 +127,8 @@ class Opening:
         self.capabilities = Capabilities()
         self.greeted = False
         self.under_tls = False
+        self.logged_in = ""
+        """The user name, once AUTH has succeeded."""
         self.downgraded = security.downgraded
         """Clear text is used although the server offered STARTTLS."""
 
@@ -216,6 +219,8 @@ class Opening:
         if reply.code == 334 and self._awaiting:
             return Say(self._awaiting.pop(0) + b"\r\n", _MASK)
         if reply.code == 235:
+            assert self._security.login is not None
+            self.logged_in = self._security.login.username
             return Next.OPEN
         return Refused(Stage.AUTH, reply)
 

@@ -172,6 +172,8 @@ class Walk:
                 ),
                 transcript=answer.transcript if outcome != "relayed" or marks else (),
                 marks=marks,
+                way=answer.way,
+                mail_number=answer.mail_number,
             )
         )
         return answer

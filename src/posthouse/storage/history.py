@@ -163,7 +163,8 @@ def _whole(connection: Connection, row: Any) -> dict[str, object]:
     mail["recipients"] = recipients
     mail["recipient_count"] = len(recipients)
     mail["status"] = _status(recipients)
-    mail["attempts"] = [_decoded(a, "order", "replies", "transcript", "marks") for a in rows(schema.attempt, "n")]
+    attempts = rows(schema.attempt, "n")
+    mail["attempts"] = [_decoded(a, "order", "replies", "transcript", "marks", "way") for a in attempts]
     mail["trail"] = [_decoded(t, "detail") for t in rows(schema.trail, "n")]
     c = schema.content.c
     contents = connection.execute(
@@ -194,7 +195,7 @@ def _decoded(row: Any, *names: str) -> dict[str, object]:
     values = dict(row._mapping)
     del values["mail_id"]
     for name in names:
-        values[name] = json.loads(values[name])
+        values[name] = json.loads(values[name]) if values[name] is not None else None
     return values
 
 

@@ -6,11 +6,13 @@ The tuples follow the order of the columns in `schema`; `statements` checks that
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import lru_cache
 
 from sqlalchemy import Row
 
 from posthouse.core.envelope import Body, SessionFacts
 from posthouse.core.mail import AttemptRow, Content, Mail, MailId, MailRecipient, RecipientState, TrailEntry
+from posthouse.core.way import WayFacts
 
 RowTuple = tuple[object, ...]
 encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -95,6 +97,22 @@ def attempt_row(mail_id: MailId, n: int, a: AttemptRow) -> RowTuple:
         encode(a.replies),
         encode(a.transcript) if a.transcript else "[]",
         encode(a.marks) if a.marks else "[]",
+        way_json(a.way) if a.way is not None else None,
+        a.mail_number,
+    )
+
+
+@lru_cache(maxsize=1024)
+def way_json(way: WayFacts) -> str:
+    """Made once for each connection in use: a kept one carries many mails."""
+    return encode(
+        {
+            "local": way.local,
+            "remote": way.remote,
+            "tls": way.tls,
+            "certificate": way.certificate.value,
+            "login": text(way.login),
+        }
     )
 
 

@@ -195,6 +195,9 @@ attempt = sa.Table(
     sa.Column("replies", sa.Text, nullable=False),
     sa.Column("transcript", sa.Text, nullable=False),
     sa.Column("marks", sa.Text, nullable=False),
+    # JSON of core.way.WayFacts; null where there was no connection
+    sa.Column("way", sa.Text),
+    sa.Column("mail_number", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
 )
 trail = sa.Table(

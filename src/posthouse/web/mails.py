@@ -91,7 +91,12 @@ def list_failed(
 
 @router.get("/mails/{mail_id}", summary="One mail whole: session, recipients, attempts, trail")
 def get_mail(tools: Tools, mail_id: str) -> Json:
-    """The content itself is never shown."""
+    """The content itself is never shown.
+
+    `way` of an attempt is the connection it went over: `local`, `remote`, `tls` (version and cipher, or `none`),
+    `certificate` (`verified`, `pinned`, `unverified` or `none`), `login` (the user name); null if there was none.
+    `mail_number` counts the mails on that connection; above 1 it came from the pool.
+    """
     found = tools.history.mail(mail_id) if _ID.fullmatch(mail_id) else None
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, "There is no mail of that id.")

@@ -8,6 +8,11 @@ import pytest
 from posthouse.ports import Acted
 from support.command_line import CommandLine, command_line
 
+WAY = (
+    "10.0.0.9:40001 to 10.0.0.1:25, TLSv1.3 TLS_AES_256_GCM_SHA384, certificate verified, logged in as relay, "
+    "mail 3 on a kept connection"
+)
+
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
@@ -49,7 +54,7 @@ def test_mail_list_stops_at_its_limit_over_several_pages(cli: CommandLine) -> No
 def test_mail_show_tells_envelope_and_recipients(cli: CommandLine) -> None:
     with cli.node():
         ran = cli("mail", "show", "01mail0001")
-    for word in ("192.0.2.7 (mx.example.net)", "ESMTP", "user1@ours.example", "451 4.7.1 busy", "exchange"):
+    for word in ("192.0.2.7 (mx.example.net)", "ESMTP", "user1@ours.example", "451 4.7.1 busy", "exchange", WAY):
         assert word in ran.out
 
 
@@ -63,6 +68,7 @@ def test_mail_trace_tells_session_rules_order_replies_and_transcript(cli: Comman
         "old: is disabled",
         "inbound: matched",
         "order: smtp://10.0.0.1:25 > smtp://10.0.0.2:2525",
+        f"way: {WAY}",
         "transient in 0.25 s",
         "<user1@ours.example> transient: 451 4.7.1 busy",
         "> MAIL FROM:<sender@example.net>",
@@ -70,6 +76,20 @@ def test_mail_trace_tells_session_rules_order_replies_and_transcript(cli: Comman
         "queued, next attempt",
     ):
         assert word in ran.out, ran.out
+
+
+def test_trace_and_show_tell_clear_text_and_what_never_had_a_connection(cli: CommandLine) -> None:
+    attempts = cli.rest.history.mails[1]["attempts"]
+    assert isinstance(attempts, list)
+    (attempt,) = attempts
+    clear = {"local": "[::1]:40001", "remote": "[::1]:25", "tls": "none", "certificate": "none", "login": ""}
+    told = "[::1]:40001 to [::1]:25, clear text, no login, connection opened for it"
+    with cli.node():
+        for way, number, text in ((clear, 1, told), (None, 0, "no connection")):
+            attempt |= {"way": way, "mail_number": number, "marks": ["downgraded"]}
+            assert f"way: {text}" in cli("mail", "trace", "01mail0001").out
+            row = next(line for line in cli("mail", "show", "01mail0001").out.splitlines() if text in line)
+            assert "transient, downgraded" in row
 
 
 def test_trace_shows_a_step_that_this_version_does_not_know(cli: CommandLine) -> None:
