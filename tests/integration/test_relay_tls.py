@@ -4,9 +4,12 @@ What every row shows besides its result: required never sends a mail or a login 
 without TLS unless the profile says so; a downgrade is marked.
 """
 
+import asyncio
 import os
 import re
+import socket
 import ssl
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +23,17 @@ from posthouse.core.mail import Content, FileOctets
 from posthouse.core.outcome import Result, ServerAnswer, Stage
 from posthouse.core.way import Certificate
 from support.servers import LOOPS, closed_port, profile, run, transaction
-from support.tls_servers import EXPIRED_ON, NAME, OTHER_NAME, ServerKind, TlsServer, client_digital_id, tls_server
+from support.tls_servers import (
+    EXPIRED_ON,
+    NAME,
+    OTHER_NAME,
+    ServerKind,
+    TlsServer,
+    client_digital_id,
+    tls_server,
+    trusted_ca,
+    write_certificate,
+)
 
 K = ServerKind
 REQUIRED: dict[str, object] = {"tls": "starttls-required"}
@@ -289,10 +302,51 @@ def test_the_way_says_what_came_of_the_settings(
     assert answer.marks == (("downgraded",) if kind is K.HANDSHAKE_CUT else ())
 
 
-def test_tls_12_is_told_by_its_own_name(loop: str, tmp_path: Path) -> None:
-    with tls_server(K.GOOD, implicit=True, tls_max=ssl.TLSVersion.TLSv1_2) as server:
-        (answer,) = relay_one(loop, server, {**NONE, **NAMED}, tmp_path)
+@pytest.mark.parametrize("implicit", [True, False])
+def test_tls_12_where_the_greeting_may_come_with_the_end_of_the_handshake(
+    loop: str, implicit: bool, tmp_path: Path
+) -> None:
+    with tls_server(K.GOOD, implicit=implicit, tls_max=ssl.TLSVersion.TLSv1_2) as server:
+        for _ in range(5):
+            (answer,) = relay_one(loop, server, {**(NONE if implicit else REQUIRED), **NAMED}, tmp_path)
+            assert answer.fault == ""
     assert way(answer, server)[0].startswith("TLSv1.2 ECDHE-")
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (b"421 4.3.2 not now\r\n", "at greeting: 421 4.3.2 not now"),
+        (b"", "connection lost before the greeting"),
+    ],
+)
+def test_a_server_that_closes_with_the_end_of_the_handshake_is_heard(
+    loop: str, said: bytes, fault: str, tmp_path: Path
+) -> None:
+    certificate, key = write_certificate(trusted_ca().issue_cert(NAME), tmp_path, "server")
+    trusted_ca().cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(5):
+            with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+                connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        by = profile(f"smtps://127.0.0.1:{listener.getsockname()[1]}", tls_name=NAME, tls_ca=str(tmp_path / "ca.pem"))
+
+        async def go() -> list[ServerAnswer]:
+            relay = SmtpRelay("mx1.example", Limits())
+            async with asyncio.timeout(20):
+                return [await relay.send(by, by.server_texts[0], transaction(), lambda: True) for _ in range(5)]
+
+        answers = run(loop, go())
+        thread.join(20)
+    assert [a.fault for a in answers] == [fault] * 5
 
 
 def test_without_a_connection_there_is_no_way(loop: str) -> None:

@@ -57,6 +57,8 @@ class SmtpConnection(asyncio.Protocol):
         self._loop = loop
         self._limits = limits
         self._handshake: asyncio.Task[None] | None = None
+        self._early: list[bytes] | None = None
+        """What came under TLS before the event loop says that the handshake is done."""
         self._transport: asyncio.Transport | None = None
         self._transaction: Transaction | None = None
         self._may_finish: MayFinish = lambda: True
@@ -163,6 +165,9 @@ class SmtpConnection(asyncio.Protocol):
         self._step()
 
     def data_received(self, data: bytes) -> None:
+        if self._early is not None:
+            self._early.append(data)
+            return
         session = self._session
         before = session.replies
         if self._full:
@@ -235,6 +240,10 @@ class SmtpConnection(asyncio.Protocol):
         fault = ""
         tls = ""
         secured: asyncio.Transport | None = None
+        if self._way.security.implicit:
+            # In TLS 1.2 the server ends the handshake, and its greeting may come with that: from `start_tls` on,
+            # nothing reaches us that was not under TLS. After STARTTLS a proper server waits for EHLO.
+            self._early = []
         try:
             secured = await self._loop.start_tls(
                 transport,
@@ -252,6 +261,7 @@ class SmtpConnection(asyncio.Protocol):
             fault = self._sentence(error)
         finally:
             self._handshake = None
+            early, self._early = self._early, None
         # Where octets came in clear before the handshake began, the session has ended by itself.
         if fault or self._session.phase is not Phase.HANDSHAKE:
             (secured or transport).abort()
@@ -268,6 +278,8 @@ class SmtpConnection(asyncio.Protocol):
         self._session.secured(tls, _CHECKED[policy.verify])
         self._rearm()
         self._step()
+        for octets in early or ():
+            self.data_received(octets)
 
     def _sentence(self, error: Exception) -> str:
         if isinstance(error, TlsSettingsError):
