@@ -208,11 +208,13 @@ class Relay(Protocol):
         may_finish: Callable[[], bool | Awaitable[bool]],
         *,
         fresh: bool = False,
+        logged_in: Callable[[], None] | None = None,
     ) -> ServerAnswer:
         """`server` is one of the profile's, in canonical text; `fresh`: not over a kept connection. `may_finish` is
         asked just before the final dot (a plain bool is the quick way, an awaitable only where the lease must be
-        renewed first); on False the connection is closed and the recipients get SERVER_FAULT without blame. Never
-        raises for anything the network does."""
+        renewed first); on False the connection is closed and the recipients get SERVER_FAULT without blame.
+        `logged_in` is called once AUTH has succeeded, before the mail is sent. Never raises for anything the network
+        does."""
 
     async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> str:
         """Opens a session and quits; never sends mail. Empty if the server could be used, else why not. `whole`: with

@@ -120,6 +120,7 @@ class ScriptedRelay:
         may_finish: Callable[[], bool | Awaitable[bool]],
         *,
         fresh: bool = False,
+        logged_in: Callable[[], None] | None = None,
     ) -> ServerAnswer:
         self.fresh.append(fresh)
         if self.gate is not None:
@@ -131,6 +132,8 @@ class ScriptedRelay:
             answer if isinstance(answer, RecipientResult) else answer.get(r.address, RELAYED)
             for r in transaction.recipients
         )
+        if logged_in is not None and any(r.result is not Result.SERVER_FAULT for r in results):
+            logged_in()
         at_fault = all(r.result is Result.SERVER_FAULT for r in results)
         return ServerAnswer(results, results[0].reply if at_fault else "", self.dsn_offered, ("S: ...",))
 

@@ -222,6 +222,7 @@ def tls_server(
     mechanisms: Sequence[str] = ("PLAIN", "LOGIN"),
     tls_max: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     client_ca: str = "",
+    gate: threading.Event | None = None,
 ) -> Iterator[TlsServer]:
     """Listens on 127.0.0.1; at the end of the block every connection is cut and every thread has ended.
 
@@ -229,6 +230,7 @@ def tls_server(
     announced under TLS if there are any, or as `auth_offered` says, and without TLS only if `auth_in_clear`.
     `auth_required`: 530 to MAIL without a login. `auth_reply`: answers every finished AUTH instead of the look-up.
     `client_ca`: file (PEM) of CAs, or self-signed certificates, that WANTS_CERTIFICATE trusts beside its own.
+    `gate`: a finished AUTH is recorded at once and answered when it is set.
     """
     if implicit and kind in STARTTLS_ONLY:
         raise ValueError(f"{kind} makes no sense with implicit TLS")
@@ -242,6 +244,7 @@ def tls_server(
         auth_required=auth_required,
         auth_reply=auth_reply.decode().rstrip("\r\n"),
         mechanisms=tuple(mechanisms),
+        gate=gate,
     )
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posthouse-tls-")))
@@ -323,6 +326,7 @@ class _Settings:
     auth_required: bool
     auth_reply: str
     mechanisms: tuple[str, ...]
+    gate: threading.Event | None
 
 
 class _Running:
@@ -581,6 +585,8 @@ class _Connection:
         if reply.startswith("2"):
             self._username = username
         self._session.logins.append(Login(mechanism, username, password, self._tls, reply))
+        if self._settings.gate is not None:
+            self._settings.gate.wait(_SECONDS)
         self._say(reply)
 
     def _response(self, initial: str, challenge: str) -> str:

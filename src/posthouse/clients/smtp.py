@@ -74,6 +74,7 @@ class SmtpRelay:
         may_finish: MayFinish,
         *,
         fresh: bool = False,
+        logged_in: Callable[[], None] | None = None,
     ) -> ServerAnswer:
         """ports.Relay.send. A kept connection that turns out to be stale costs one silent try on a fresh one."""
         kept = None if fresh else self.pools.acquire(profile, server)
@@ -86,7 +87,7 @@ class SmtpRelay:
             way = way_to(profile, server, self._digital_id)
         except (TlsSettingsError, SecretUnreadable) as error:
             return _unreached(transaction, _NoConnection(str(error), "4.3.5", blame=False))
-        answer = await self._over(way, profile, server, transaction, may_finish)
+        answer = await self._over(way, profile, server, transaction, may_finish, logged_in)
         if way.security.clear_allowed and way.policy is not None and _stopped_at(answer) is Stage.TLS:
             answer = await self._over(way.in_clear(), profile, server, transaction, may_finish)
         return answer
@@ -108,14 +109,32 @@ class SmtpRelay:
             connection.quit()
 
     async def _over(
-        self, way: Way, profile: ServerProfile, server: str, transaction: Transaction, may_finish: MayFinish
+        self,
+        way: Way,
+        profile: ServerProfile,
+        server: str,
+        transaction: Transaction,
+        may_finish: MayFinish,
+        logged_in: Callable[[], None] | None = None,
     ) -> ServerAnswer:
         """The transaction over a fresh connection."""
         try:
             connection = await self._connect(way)
         except _NoConnection as error:
             return _unreached(transaction, error)
+        if logged_in is not None:
+            await self._log_in(connection, logged_in)
         return await self._transact(profile, server, connection, transaction, may_finish)
+
+    @staticmethod
+    async def _log_in(connection: SmtpConnection, logged_in: Callable[[], None]) -> None:
+        """Opens the session before its mail is at hand. What stands against it is the answer of the transaction."""
+        try:
+            if not await connection.opened():
+                logged_in()
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
 
     async def _transact(
         self,

@@ -174,7 +174,8 @@ class ClientSession:
         self._marks = ()
         self._utf8_header = utf8_header
         if self.phase is Phase.IDLE:
-            self._transcript = Transcript()
+            if self.mails > 1:
+                self._transcript = Transcript()  # that of the opening belongs to the first mail
             self._start()
         elif self.phase is Phase.UNFIT:
             self._decide(self._ended_by)

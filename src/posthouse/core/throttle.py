@@ -160,6 +160,8 @@ def worked_recently(served_at: float, others_working: bool, now: float) -> bool:
 class LoginLock:
     """A login that got 534 or 535 at an endpoint: not tried there for 15 min, unless the profile is edited.
 
+    Revisions grow over all profiles, so an older one of another profile with the same login is no edit.
+
     Who hears of a TEST that passed forgets the lock.
     """
 
@@ -169,4 +171,4 @@ class LoginLock:
 
     def holds(self, now: float, revision: int) -> bool:
         """`revision`: of the profile now."""
-        return revision == self.revision and now - self.locked_at < LOGIN_LOCK_SECONDS
+        return revision <= self.revision and now - self.locked_at < LOGIN_LOCK_SECONDS

@@ -14,7 +14,7 @@ from posthouse.core.mail import AttemptRow, MailRecipient
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.active import Parcel
-from posthouse.mailflow.servers import NotNow, Servers, Ticket
+from posthouse.mailflow.servers import LoginUnderWay, NotNow, Servers, Ticket
 from posthouse.ports import Clock, Relay
 
 DUPLICATE = "possible duplicate"
@@ -77,6 +77,8 @@ class Walk:
         for server in self._order:
             assert self._profile is not None
             leave = self._servers.set_out(self._profile, server)
+            if isinstance(leave, LoginUnderWay):
+                leave = await self._servers.set_out_later(self._profile, server)
             if isinstance(leave, NotNow):
                 self._passed_over.append((server, leave.why))
                 continue
@@ -145,7 +147,8 @@ class Walk:
                 envid=mail.envid,
             ),
             self._may_finish,
-            fresh=fresh,
+            fresh=fresh or leave.tries_login,
+            logged_in=leave.login_accepted if leave.tries_login else None,
         )
         if fresh or not any(r.result is Result.UNCERTAIN for r in answer.recipients):
             answer = leave.tell(answer)  # an uncertain outcome is told when its further try is over

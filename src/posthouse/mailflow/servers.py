@@ -1,9 +1,10 @@
 """What a worker knows of the servers it relays to: whether mail may be sent there now.
 
 Connect, greeting and transaction faults count for the endpoint, which all profiles that name it share; TLS and AUTH
-faults for the identity only, so that one profile's wrong password closes nothing for others. A throttled endpoint
-gets a lower limit of its own. The machines are `core.circuit` and `core.throttle`; their states and the probes are
-here.
+faults for the identity only, so that one profile's wrong password closes nothing for others. A login that was never
+accepted is tried with one mail at a time: a wrong password costs one AUTH, not one for each mail that is due, for
+accounts get locked. A throttled endpoint gets a lower limit of its own. The machines are `core.circuit` and
+`core.throttle`; their states and the probes are here.
 Source: design section 3 (Circuit, Throttle), section 2 item 7.
 """
 
@@ -23,6 +24,9 @@ from posthouse.telemetry import logger
 log = logger("servers")
 
 _OF_IDENTITY = frozenset({Stage.STARTTLS, Stage.TLS, Stage.AUTH})
+_LOGIN_REFUSED = frozenset(str(code) for code in throttle.LOGIN_REFUSED)
+LOGIN_SECONDS = 10.0
+"""So long a mail waits at most for another one's login; then the next server is its way, or it waits in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,13 @@ class NotNow:
     """Why no mail goes there at present."""
 
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginUnderWay:
+    """Another mail tries the login there, which was never accepted yet; `decided` is set when it knows."""
+
+    decided: asyncio.Event
 
 
 class _Circuit:
@@ -55,6 +66,14 @@ class _Endpoint(_Circuit):
 
 class _Identity(_Circuit):
     lock: LoginLock | None = None
+    accepted = -1
+    """Latest revision of a profile whose login was accepted there; an older one of the same login needs no proof."""
+    trying: asyncio.Event | None = None
+    """A login is under way that was never accepted."""
+
+    def refused(self, now: float, revision: int) -> None:
+        """534 or 535 to AUTH."""
+        self.lock, self.accepted = LoginLock(now, revision), -1
 
 
 class Ticket:
@@ -69,6 +88,7 @@ class Ticket:
         "_open",
         "_profile",
         "_servers",
+        "tries_login",
     )
 
     def __init__(self, servers: "Servers", profile: ServerProfile, endpoint: _Endpoint, identity: _Identity) -> None:
@@ -77,6 +97,20 @@ class Ticket:
         self._endpoint_era, self._identity_era = endpoint.state.era, identity.state.era
         self._generation = endpoint.limit.generation
         self._open = True
+        self.tries_login = False
+        """The only mail that may log in there at present: over a fresh connection, saying `login_accepted`."""
+
+    def login_accepted(self) -> None:
+        """AUTH succeeded. Told at once: the others need not wait until this mail is through."""
+        self._identity.accepted = max(self._identity.accepted, self._profile.revision)
+        self._login_decided()
+
+    def _login_decided(self) -> None:
+        if self.tries_login:
+            self.tries_login = False
+            trying, self._identity.trying = self._identity.trying, None
+            assert trying is not None
+            trying.set()
 
     def tell(self, answer: ServerAnswer) -> ServerAnswer:
         """What became of the mail; the answer comes back with THROTTLED where the server wants less of us."""
@@ -95,7 +129,7 @@ class Ticket:
             if stopped.stage in _OF_IDENTITY:
                 self._say(Answered(self._endpoint_era), Faulted(self._identity_era, answer.fault))
                 if stopped.stage is Stage.AUTH and _code(stopped) in throttle.LOGIN_REFUSED:
-                    identity.lock = LoginLock(servers.now(), self._profile.revision)
+                    identity.refused(servers.now(), self._profile.revision)
             else:
                 self._say(Faulted(self._endpoint_era, answer.fault), Withdrawn(self._identity_era))
         elif any(r.result is Result.RELAYED for r in results):
@@ -123,6 +157,7 @@ class Ticket:
             return False
         self._open = False
         self._endpoint.in_use -= 1
+        self._login_decided()
         return True
 
     def _say(self, *events: circuit.Event) -> None:
@@ -155,18 +190,35 @@ class Servers:
 
     # --- for the walk -------------------------------------------------------------------------------------
 
-    def set_out(self, profile: ServerProfile, server: str) -> Ticket | NotNow:
-        """A mail is about to be sent there, unless it may not."""
+    def set_out(self, profile: ServerProfile, server: str) -> Ticket | NotNow | LoginUnderWay:
+        """A mail is about to be sent there, unless it may not, or not yet."""
         endpoint, identity = self._of(profile, server)
         why = self._why_not(profile, endpoint, identity)
         if why:
             return NotNow(why)
+        first_login = profile.password is not None and profile.revision > identity.accepted
+        if first_login and identity.trying is not None:
+            return LoginUnderWay(identity.trying)
         endpoint.in_use += 1
         ticket = Ticket(self, profile, endpoint, identity)
+        if first_login:
+            ticket.tries_login = True
+            identity.trying = asyncio.Event()
         for of in (endpoint, identity):
             if of.state.phase is not circuit.Phase.CLOSED:  # else it changes nothing
                 self.step(of, SetOut())
         return ticket
+
+    async def set_out_later(self, profile: ServerProfile, server: str) -> Ticket | NotNow:
+        """As `set_out`, when the login under way is decided. The preference order holds: no other server is tried
+        meanwhile, for the wait is but that of a connection."""
+        try:
+            async with asyncio.timeout(LOGIN_SECONDS):
+                while isinstance(leave := self.set_out(profile, server), LoginUnderWay):
+                    await leave.decided.wait()
+                return leave
+        except TimeoutError:
+            return NotNow("its login is being tried with another mail")
 
     def served(self, of: _Circuit) -> None:
         """A delivery. Told once a second while all is well: nobody asks more exactly when the last one was."""
@@ -269,6 +321,8 @@ class Servers:
             lock = of.lock if isinstance(of, _Identity) else None
             login = whole and not (lock is not None and lock.holds(self.now(), of.profile.revision))
             fault = await self._relay.probe(of.profile, of.server, whole=whole, login=login)
+            if login and isinstance(of, _Identity) and fault[:3] in _LOGIN_REFUSED:
+                of.refused(self.now(), of.profile.revision)
             event = circuit.ProbeFailed(fault) if fault else circuit.ProbeSucceeded()
         finally:
             self.step(of, event)

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from posthouse.core.fields import Secret
 from posthouse.core.limits import Limits
 from posthouse.core.mail import Mail, RecipientState
-from posthouse.core.outcome import RecipientResult, Result, Stage
+from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
+from posthouse.core.profile import ServerProfile
+from posthouse.mailflow.servers import LoginUnderWay, Ticket
 from posthouse.ports import Outcome
 from posthouse.settings import NodeSettings
 from support.flow import FAULT, OWN, PERMANENT, RELAYED, A, B, C, Flow, flow, mail
@@ -210,6 +213,153 @@ def test_a_refused_login_is_left_alone_at_once_for_15_minutes_or_until_an_edit()
     assert not made.delivery.servers.admits(profile)
     run(made, 1)
     assert made.delivery.servers.admits(profile)
+
+
+# --- logins that were never accepted ---------------------------------------------------------------------
+
+
+def with_login(made: Flow, revision: int = 1, name: str = "other", servers: tuple[str, ...] = (C,)) -> ServerProfile:
+    """The profile `name` has a login from now on."""
+    inventory = made.delivery.inventory
+    profile = replace(
+        inventory.profiles["other"],
+        name=name,
+        username="relay",
+        password=Secret("env", "PASSWORD"),
+        revision=revision,
+        server_texts=servers,
+    )
+    made.delivery.inventory = replace(inventory, profiles={**inventory.profiles, name: profile})
+    return profile
+
+
+async def begin(made: Flow, mails: int) -> None:
+    """So many for `other`, with the relay's gate closed: none has an answer yet."""
+    made.relay.gate = asyncio.Event()
+    for _ in range(mails):
+        made.delivery.enqueue(made.delivery.admit(to_other()))
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def opened(made: Flow) -> None:
+    assert made.relay.gate is not None
+    made.relay.gate.set()
+
+
+def test_a_refused_login_was_tried_with_one_mail_however_many_were_due() -> None:
+    made = flow({C: [LOGIN] * 9})
+    with_login(made)
+
+    async def go() -> None:
+        await begin(made, 9)
+        opened(made)
+        await made.settle()
+
+    asyncio.run(go())
+    assert len(made.relay.sent) == 1
+    assert made.delivery.in_memory == 8
+    assert [row.tries for outcome in made.spool.outcomes for row in outcome.recipients] == [1]
+
+
+def test_when_a_login_is_accepted_all_go_at_once_on_the_same_server() -> None:
+    made = flow()
+    with_login(made, servers=(C, A))
+
+    async def go() -> None:
+        await begin(made, 9)
+        assert made.relay.fresh == [True]
+        opened(made)
+        await made.settle()
+        await begin(made, 3)
+        assert made.relay.fresh[9:] == [False] * 3
+        opened(made)
+        await made.settle()
+
+    asyncio.run(go())
+    assert made.relay.servers == [C] * 12
+
+
+def test_after_a_fault_before_auth_the_next_mail_tries_the_login() -> None:
+    made = flow({C: [FAULT]})
+    with_login(made)
+
+    async def go() -> None:
+        await begin(made, 3)
+        opened(made)
+        await made.settle()
+
+    asyncio.run(go())
+    assert made.relay.fresh == [True, True, False]
+
+
+def test_a_cancelled_first_login_lets_the_next_mail_try() -> None:
+    made = flow()
+    profile = with_login(made)
+    servers = made.delivery.servers
+    first = servers.set_out(profile, C)
+    assert isinstance(first, Ticket)
+    assert isinstance(servers.set_out(profile, C), LoginUnderWay)
+    first.withdraw()
+    second = servers.set_out(profile, C)
+    assert isinstance(second, Ticket)
+    assert second.tries_login
+
+
+def test_the_others_do_not_wait_until_the_first_mail_is_through() -> None:
+    made = flow()
+    profile = with_login(made)
+    servers = made.delivery.servers
+    first = servers.set_out(profile, C)
+    assert isinstance(first, Ticket)
+    first.login_accepted()
+    second = servers.set_out(profile, C)
+    assert isinstance(second, Ticket)
+    assert not second.tries_login
+
+
+def test_a_login_that_takes_too_long_sends_mail_on_to_the_next_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.mailflow.servers.LOGIN_SECONDS", 0.01)
+    made = flow()
+    profile = with_login(made, servers=(C, A))
+
+    async def go() -> None:
+        stuck = made.delivery.servers.set_out(profile, C)
+        assert isinstance(stuck, Ticket)
+        await made.run(to_other())
+
+    asyncio.run(go())
+    assert made.relay.servers == [A]
+    (entry,) = [e for e in made.spool.outcomes[-1].trail if e.kind == "passed-over"]
+    assert entry.detail == {"servers": [{"server": C, "why": "its login is being tried with another mail"}]}
+
+
+def test_two_profiles_with_one_login_prove_it_once_each_and_share_its_lock() -> None:
+    made = flow()
+    old, new = with_login(made, 3), with_login(made, 5, "new")
+    servers = made.delivery.servers
+    for profile in (old, new):
+        ticket = servers.set_out(profile, C)
+        assert isinstance(ticket, Ticket)
+        ticket.login_accepted()
+        ticket.withdraw()
+    for profile in (old, new, old):
+        ticket = servers.set_out(profile, C)
+        assert isinstance(ticket, Ticket)
+        assert not ticket.tries_login
+    ticket = servers.set_out(new, C)
+    assert isinstance(ticket, Ticket)
+    ticket.tell(ServerAnswer((LOGIN,), "at AUTH: 535 5.7.8 wrong password"))
+    assert [servers.admits(profile) for profile in (old, new, old)] == [False] * 3
+
+
+def test_a_login_that_a_probe_finds_refused_is_left_alone() -> None:
+    made = flow({C: [HANDSHAKE] * 3})
+    with_login(made)
+    run(made, *[to_other() for _ in range(3)])
+    made.relay.probe_faults[C] = "535 5.7.8 wrong password"
+    run(made, *[1] * 100)
+    assert [login for _, whole, login in made.relay.probed if whole] == [True, False, False]
 
 
 def test_a_throttled_mail_goes_on_to_the_next_server_and_the_limit_is_halved() -> None:
