@@ -1,6 +1,7 @@
 """Whole transactions through the SMTP client: pipelining, parameters, content of every kind, real octets."""
 
 import asyncio
+import os
 import tracemalloc
 from collections.abc import Awaitable
 from pathlib import Path
@@ -455,6 +456,52 @@ def test_failed_mail_has_its_dialogue_and_a_relayed_one_has_none(loop: str) -> N
     assert answer.transcript[-1].startswith("S: 550 5.0.0")
     answer, _ = to_sink(loop, transaction())
     assert answer.transcript == ()
+
+
+def test_a_login_is_told_before_the_mail_is_sent_and_cancelling_the_wait_for_it_closes_the_connection(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "TEST_RELAY_PASSWORD", "secret")
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def slow(peer: Peer) -> None:
+        await peer.greet("PIPELINING", "AUTH PLAIN")
+        await peer.expect("AUTH PLAIN ")
+        asked.set()
+        assert await peer.end() == b""
+
+    async def accepting(peer: Peer) -> None:
+        await peer.greet("PIPELINING", "AUTH PLAIN")
+        await peer.expect("AUTH PLAIN ")
+        peer.say("235 2.7.0 ok")
+        await peer.expect("MAIL")
+        assert told.is_set()
+        peer.say("421 4.3.2 enough")
+
+    async def go() -> None:
+        async with scripted(slow, accepting) as next_hop:
+            relay = SmtpRelay("mx1.example", Limits())
+            password = {"env": "TEST_RELAY_PASSWORD"}
+            by = profile(next_hop.server, username="relay", password=password, allow_plaintext_auth=True)
+
+            def send() -> "asyncio.Future[ServerAnswer]":
+                return asyncio.ensure_future(
+                    relay.send(by, next_hop.server, transaction(), lambda: True, logged_in=told.set)
+                )
+
+            first = send()
+            await asked.wait()
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            assert not told.is_set()
+            answer = await send()
+            assert answer.fault == "at MAIL: 421 4.3.2 enough"
+            assert "C: AUTH PLAIN ***" in answer.transcript
+            await relay.closed(10)
+            assert not relay._alive
+
+    run(loop, go())
 
 
 def test_cancelled_delivery_closes_its_connection(loop: str) -> None:

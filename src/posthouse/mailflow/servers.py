@@ -18,6 +18,7 @@ from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
 from posthouse.core.profile import ServerProfile
 from posthouse.core.smtp_reply import Reply
 from posthouse.core.throttle import LimitState, LoginLock
+from posthouse.core.way import CLEAR_TEXT
 from posthouse.ports import Clock, Relay
 from posthouse.telemetry import logger
 
@@ -126,7 +127,7 @@ class Ticket:
             return replace(answer, recipients=held, fault="")
         if answer.fault:
             assert stopped is not None
-            if stopped.stage in _OF_IDENTITY:
+            if stopped.stage in _OF_IDENTITY or _under_tls(stopped.stage, answer):
                 self._say(Answered(self._endpoint_era), Faulted(self._identity_era, answer.fault))
                 if stopped.stage is Stage.AUTH and _code(stopped) in throttle.LOGIN_REFUSED:
                     identity.refused(servers.now(), self._profile.revision)
@@ -353,6 +354,11 @@ def _identity_key(profile: ServerProfile, server: str) -> Hashable:
         profile.client_certificate,
         profile.allow_plaintext_auth,
     )
+
+
+def _under_tls(stage: Stage, answer: ServerAnswer) -> bool:
+    """EHLO under TLS is refused for what came of the handshake: Postfix misses a client certificate only then."""
+    return stage is Stage.EHLO and answer.way is not None and answer.way.tls != CLEAR_TEXT
 
 
 def _stops(result: RecipientResult) -> bool:

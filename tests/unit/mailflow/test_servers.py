@@ -11,6 +11,7 @@ from posthouse.core.limits import Limits
 from posthouse.core.mail import Mail, RecipientState
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
 from posthouse.core.profile import ServerProfile
+from posthouse.core.way import WayFacts
 from posthouse.mailflow.servers import LoginUnderWay, Ticket
 from posthouse.ports import Outcome
 from posthouse.settings import NodeSettings
@@ -200,6 +201,19 @@ def test_a_tls_or_auth_fault_closes_the_server_for_its_own_login_only() -> None:
     assert made.relay.sent == []
     profile = made.delivery.inventory.profiles["other"]
     assert made.delivery.servers.admits(replace(profile, username="another", revision=2))
+
+
+@pytest.mark.parametrize(("tls", "shut"), [("TLSv1.3 TLS_AES_256_GCM_SHA384", False), ("none", True)])
+def test_ehlo_refused_under_tls_closes_nothing_for_another_certificate(tls: str, shut: bool) -> None:
+    made = flow()
+    profile, servers = made.delivery.inventory.profiles["other"], made.delivery.servers
+    missed = RecipientResult(Result.SERVER_FAULT, "421 4.7.1 No client certificate presented", "4.7.1", Stage.EHLO)
+    for _ in range(3):
+        ticket = servers.set_out(profile, C)
+        assert isinstance(ticket, Ticket)
+        ticket.tell(ServerAnswer((missed,), "at EHLO: 421 4.7.1", way=WayFacts(tls=tls)))
+    assert not servers.admits(profile)
+    assert servers.admits(replace(profile, client_certificate=True, revision=2)) is not shut
 
 
 def test_a_refused_login_is_left_alone_at_once_for_15_minutes_or_until_an_edit() -> None:
