@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from posthouse.core.profile import ServerProfile, Tls, TlsVerify
+from posthouse.core.smtp_opening import NOT_TLS
 from posthouse.core.uri import Problem, parse_host
 
 __all__ = [
@@ -240,7 +241,6 @@ def _plain(pin: str) -> str:
 # --- Sentences -------------------------------------------------------------------------------------------
 
 _CLOSED = "the server closed the connection during the handshake"
-_NO_TLS = "the server does not speak TLS here"
 _NOT_ACCEPTED = "the server does not accept the client certificate, or misses one"
 _OLDER = {"1.2": "1.1", "1.3": "1.2"}
 _VERSION_REASONS = {
@@ -251,12 +251,12 @@ _VERSION_REASONS = {
     "WRONG_SSL_VERSION",
 }
 _REASONS = {
-    "BAD_RECORD_TYPE": _NO_TLS,
-    "HTTP_REQUEST": _NO_TLS,
-    "PACKET_LENGTH_TOO_LONG": _NO_TLS,
-    "RECORD_LAYER_FAILURE": _NO_TLS,
-    "UNKNOWN_PROTOCOL": _NO_TLS,
-    "WRONG_VERSION_NUMBER": _NO_TLS,
+    "BAD_RECORD_TYPE": NOT_TLS,
+    "HTTP_REQUEST": NOT_TLS,
+    "PACKET_LENGTH_TOO_LONG": NOT_TLS,
+    "RECORD_LAYER_FAILURE": NOT_TLS,
+    "UNKNOWN_PROTOCOL": NOT_TLS,
+    "WRONG_VERSION_NUMBER": NOT_TLS,
     "UNEXPECTED_EOF_WHILE_READING": _CLOSED,
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "no common cipher, or the server wants a client certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server wants a client certificate",

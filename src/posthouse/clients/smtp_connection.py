@@ -252,11 +252,10 @@ class SmtpConnection(asyncio.Protocol):
                 server_hostname=self._way.name,
                 ssl_handshake_timeout=self._limits.tls_handshake_seconds,
             )
-            if secured is None:
-                fault = "no TLS"
-            else:
-                shown = secured.get_extra_info("ssl_object")
-                fault, tls = check_pin(policy, shown), describe(shown)
+            shown = secured.get_extra_info("ssl_object") if secured is not None else None
+            if shown is None:  # it was lost meanwhile, which some event loops do not tell otherwise
+                raise ConnectionResetError
+            fault, tls = check_pin(policy, shown), describe(shown)
         except (OSError, EOFError, ValueError, TlsSettingsError) as error:  # TimeoutError and SSLError are OSErrors
             fault = self._sentence(error)
         finally:

@@ -20,7 +20,7 @@ from posthouse.core.mail import InlineOctets
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.reply import Context, classify, classify_fault, status_of
 from posthouse.core.smtp_command import mail_command, rcpt_command, writable
-from posthouse.core.smtp_opening import Move, Next, Opening, Phase, Refused, Say, Security
+from posthouse.core.smtp_opening import NOT_TLS, Move, Next, Opening, Phase, Refused, Say, Security
 from posthouse.core.smtp_reply import Reply, ReplyParser
 from posthouse.core.transcript import Transcript
 from posthouse.core.way import Certificate, WayFacts
@@ -217,7 +217,10 @@ class ClientSession:
 
     def injected(self) -> None:
         """Octets came in clear where the handshake was to begin: nothing more is sent there, in clear neither."""
-        self._fail(Result.SERVER_FAULT, INJECTED, Stage.STARTTLS)
+        if self._opening.greeted:
+            self._fail(Result.SERVER_FAULT, INJECTED, Stage.STARTTLS)
+        else:  # its greeting was quicker than our handshake
+            self._fail(Result.SERVER_FAULT, NOT_TLS, Stage.TLS)
 
     def dot_leaves(self, octets: int) -> None:
         """The final dot is about to be written, after `octets` of content in all: from here a loss is uncertain."""

@@ -23,6 +23,7 @@ from posthouse.core.smtp_command import Capabilities, read_capabilities
 from posthouse.core.smtp_reply import Reply
 
 NOT_OFFERED = "the server does not offer STARTTLS, and clear text is not allowed here"
+NOT_TLS = "the server does not speak TLS here"
 NO_AUTH = "the server does not offer AUTH PLAIN or LOGIN, and mail is not sent without the login"
 NO_TLS_FOR_LOGIN = "the login is not sent in clear text: use TLS, or set allow_plaintext_auth"
 _MASK = "***"

@@ -4,9 +4,10 @@ import pytest
 
 from posthouse.core.envelope import Body, Recipient
 from posthouse.core.limits import Limits
-from posthouse.core.outcome import Result, ServerAnswer
+from posthouse.core.outcome import Result, ServerAnswer, Stage
 from posthouse.core.smtp_client import ClientSession, Phase
 from posthouse.core.smtp_command import Capabilities, mail_command, rcpt_command, read_capabilities, writable
+from posthouse.core.smtp_opening import Security
 from posthouse.core.smtp_reply import Reply
 from posthouse.core.transcript import LONGEST_LINE, MOST_LINES, Transcript
 from support.servers import CONTENT, transaction
@@ -39,6 +40,26 @@ def test_transaction_may_be_begun_before_the_greeting() -> None:
         b"EHLO mx1.example\r\nMAIL FROM:<sender@client.example> SIZE=%d\r\nRCPT TO:<bob@x>\r\nDATA\r\n"
         % transaction("bob@x").size
     )
+
+
+def test_a_greeting_in_clear_where_tls_comes_first_says_that_there_is_none() -> None:
+    made = ClientSession("mx1.example", Limits(), Security(implicit=True))
+    made.begin(transaction("bob@x"))
+    made.receive(b"220 next\r\n")
+    answer = answer_of(made)
+    assert (answer.fault, answer.recipients[0].stage) == ("the server does not speak TLS here", Stage.TLS)
+    assert made.output() == b""
+
+
+def test_the_transcript_of_the_opening_belongs_to_the_first_mail_only() -> None:
+    made = session()
+    for number, greeted in ((1, True), (2, False)):
+        made.begin(transaction("bob@x"))
+        made.output()
+        made.receive(b"550 no\r\n503 no\r\n503 no\r\n")
+        answer = answer_of(made)
+        assert ("S: 220 next" in answer.transcript) == greeted
+        assert answer.mail_number == number
 
 
 def test_whole_course_of_a_mail() -> None:
