@@ -1,13 +1,14 @@
 """A next hop that records what it takes: aiosmtpd, an SMTP server nobody here wrote, in a thread of its own."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, Envelope, LoginPassword, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,10 @@ class Taken:
     recipients: tuple[str, ...]
     content: bytes
     mail_options: tuple[str, ...] = ()
+    tls: str = ""
+    """TLS version, such as `TLSv1.3`; empty in clear text."""
+    username: str = ""
+    """Of the login."""
 
 
 @dataclass
@@ -31,7 +36,11 @@ class Recorder:
         content = envelope.original_content
         assert isinstance(content, bytes)
         recipients = tuple(envelope.rcpt_tos)
-        self.take(Taken(envelope.mail_from or "", recipients, content, tuple(envelope.mail_options)))
+        connection = server.transport.get_extra_info("ssl_object") if server.transport is not None else None
+        tls = connection.version() if connection is not None else ""
+        options, login = tuple(envelope.mail_options), session.auth_data
+        username = login.login.decode() if isinstance(login, LoginPassword) else ""
+        self.take(Taken(envelope.mail_from or "", recipients, content, options, tls, username))
         return "250 2.0.0 taken"
 
     def take(self, taken: Taken) -> None:
@@ -49,18 +58,28 @@ R = TypeVar("R", bound=Recorder)
 
 
 @contextmanager
-def recording_sink(recorder: R, port: int = 0) -> Iterator[R]:
-    """Listens on loopback (a free port unless one is given) until the block ends."""
+def recording_sink(
+    recorder: R, port: int = 0, *, implicit: ssl.SSLContext | None = None, **options: Any
+) -> Iterator[R]:
+    """Listens on loopback (a free port unless one is given) until the block ends.
+
+    `implicit`: TLS from the first octet; `options`: aiosmtpd's, such as `tls_context` for STARTTLS.
+    """
     loop = asyncio.new_event_loop()
     started = threading.Event()
 
     def make() -> SMTP:
         return _Tolerant(
-            recorder, data_size_limit=256 * 1024 * 1024, enable_SMTPUTF8=True, hostname="sink.test", loop=loop
+            recorder,
+            data_size_limit=256 * 1024 * 1024,
+            enable_SMTPUTF8=True,
+            hostname="sink.test",
+            loop=loop,
+            **options,
         )
 
     async def listen() -> asyncio.Server:
-        server = await loop.create_server(make, "127.0.0.1", port)
+        server = await loop.create_server(make, "127.0.0.1", port, ssl=implicit)
         recorder.port = server.sockets[0].getsockname()[1]
         return server
 

@@ -32,6 +32,7 @@ from posthouse.tls import ensure_digital_id
 
 NAME = "mail.example"
 OTHER_NAME = "other.example"
+NAMES = (NAME, "127.0.0.1")
 _SECONDS = 20.0
 """A test that hangs longer than this is broken."""
 
@@ -189,7 +190,7 @@ def _unknown_ca() -> trustme.CA:
 
 
 @functools.cache
-def _client_ca() -> trustme.CA:
+def clients_ca() -> trustme.CA:
     return trustme.CA(organization_name="Clients' CA")
 
 
@@ -203,7 +204,7 @@ def write_certificate(issued: trustme.LeafCert, folder: Path, name: str) -> tupl
 
 def client_digital_id(folder: Path, name: str = "node.example", *, known: bool = True) -> tuple[str, str]:
     """A digital ID whose CA servers WANTS_CERTIFICATE know, or do not."""
-    ca = _client_ca() if known else _unknown_ca()
+    ca = clients_ca() if known else _unknown_ca()
     return write_certificate(ca.issue_cert(name, common_name=name), folder, name)
 
 
@@ -212,7 +213,7 @@ def tls_server(
     kind: ServerKind = ServerKind.GOOD,
     *,
     implicit: bool = False,
-    names: Sequence[str] = (NAME, "127.0.0.1"),
+    names: Sequence[str] = NAMES,
     extensions: Sequence[str] = EXTENSIONS,
     logins: Mapping[str, str] | None = None,
     auth_offered: bool | None = None,
@@ -250,11 +251,11 @@ def tls_server(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posthouse-tls-")))
         ca = folder / "ca.pem"
         trusted_ca().cert_pem.write_to_path(ca)
-        certificate, key = _certificate(kind, names, folder)
+        certificate, key = issue(kind, folder, names)
         context = _context(kind, certificate, key, tls_max, client_ca)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = listener.getsockname()[1]
-        server = TlsServer(kind, implicit, port, str(ca), certificate, _pin(certificate))
+        server = TlsServer(kind, implicit, port, str(ca), certificate, pin_of(certificate))
         running = _Running(server, settings, context, listener)
         running.start()
         try:
@@ -263,7 +264,8 @@ def tls_server(
             running.stop()
 
 
-def _certificate(kind: ServerKind, names: Sequence[str], folder: Path) -> tuple[str, str]:
+def issue(kind: ServerKind, folder: Path, names: Sequence[str] = NAMES) -> tuple[str, str]:
+    """Files of a certificate and key for a server of that kind."""
     match kind:
         case ServerKind.SELF_SIGNED:
             return ensure_digital_id(str(folder), names[0])
@@ -279,7 +281,8 @@ def _certificate(kind: ServerKind, names: Sequence[str], folder: Path) -> tuple[
     return write_certificate(issued, folder, "server")
 
 
-def _pin(certificate: str) -> str:
+def pin_of(certificate: str) -> str:
+    """What `tls_pin` takes for a file (PEM)."""
     first, end, _ = Path(certificate).read_text("ascii").partition("-----END CERTIFICATE-----")
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first + end)).hexdigest()
 
@@ -298,7 +301,7 @@ def _context(kind: ServerKind, certificate: str, key: str, tls_max: ssl.TLSVersi
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     if kind is ServerKind.WANTS_CERTIFICATE:
         context.verify_mode = ssl.CERT_REQUIRED
-        _client_ca().configure_trust(context)
+        clients_ca().configure_trust(context)
         if client_ca:
             context.load_verify_locations(client_ca)
     return context
