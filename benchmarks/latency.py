@@ -146,7 +146,7 @@ def _answer(
     said = b""
     while buffers[client]:
         if client in in_content:
-            content, dot, rest = buffers[client].partition(_DOT)
+            _, dot, rest = buffers[client].partition(_DOT)
             if not dot:
                 break
             arrivals.send(time.monotonic())

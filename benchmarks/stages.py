@@ -32,10 +32,19 @@ HOW = "load generator and counting next hop of smtp_load.c, pool on, one worker,
 LOOP, COMMIT, OTHER = "event loop: accept, read, wake up", "commit: thread of the writer", "other threads"
 STAGES: tuple[tuple[str, str], ...] = (
     ("receive: session, replies", r"posthouse/inbound/"),
-    ("receive: SMTP machine, content", r"posthouse/core/(smtp_server|smtp_data|smtp_command|smtp_reply|envelope|smtp_path)"),
-    ("decide: rules, trace field, trail", r"posthouse/(mailflow/pipeline|core/(policy|pattern|rule|trace|fields|mail|mail_id))"),
+    (
+        "receive: SMTP machine, content",
+        r"posthouse/core/(smtp_server|smtp_data|smtp_command|smtp_reply|envelope|smtp_path)",
+    ),
+    (
+        "decide: rules, trace field, trail",
+        r"posthouse/(mailflow/pipeline|core/(policy|pattern|rule|trace|fields|mail|mail_id))",
+    ),
     ("store: rows, statements, content", r"posthouse/storage/"),
-    ("deliver: queue, circuit, results", r"posthouse/(mailflow|core/(circuit|throttle|preference|retry|outcome|reply))"),
+    (
+        "deliver: queue, circuit, results",
+        r"posthouse/(mailflow|core/(circuit|throttle|preference|retry|outcome|reply))",
+    ),
     ("send: pool, connection, SMTP machine", r"posthouse/(clients|core/(smtp_client|smtp_opening|pool|wire_form))"),
     ("log", r"posthouse/telemetry"),
 )
@@ -72,7 +81,22 @@ def _one(spy: str, name: str) -> Spent:
         load.relayed(node.port, sink, mails, octets, sessions, keep=keep)
         processes.settle(lambda: [worker])
         after = processes.thread_seconds(worker)
-        command = [spy, "record", "--nonblocking", "-t", "-r", "500", "-f", "raw", "-d", "3600", "-o", samples.name, "-p", str(worker)]
+        command = [
+            spy,
+            "record",
+            "--nonblocking",
+            "-t",
+            "-r",
+            "500",
+            "-f",
+            "raw",
+            "-d",
+            "3600",
+            "-o",
+            samples.name,
+            "-p",
+            str(worker),
+        ]
         recording = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             load.relayed(node.port, sink, mails, octets, sessions, keep=keep)
