@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import json
 import os
@@ -16,16 +15,16 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 from posthouse import __version__, node, telemetry, tls
 from posthouse.clients.smtp import SmtpRelay
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.inventory import Inventory, apply_document, build_inventory, load_toml
 from posthouse.core.mail_id import MailIds
+from posthouse.core.owner import Start
 from posthouse.inbound.listener import Listeners
 from posthouse.mailflow.delivery import Delivery
 from posthouse.mailflow.pipeline import Pipeline
@@ -50,12 +49,15 @@ def serve(config: str | None, inventory: str | None, flags: Mapping[str, str], p
         settings = read_settings(config, flags)
         data_dir = Path(settings.data_dir)
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with lock_data_dir(data_dir):
+        # For what an earlier start has left: its net under a process that hangs, and then a little more.
+        with node.hold_data_dir(data_dir, settings.limits.drain_seconds + 2 * node.END_SECONDS) as lock:
+            start = begin_start(data_dir)
             store = open_shared(str(data_dir), settings.database)
             apply_inventory_file(store.inventory, inventory, prune=prune, by="serve")
             leave_console_key(data_dir, store)
+            store.commands.begin(start)
             store.close()
-            children = bind_children(settings, data_dir)
+            children = bind_children(settings, start)
             write_node_file(data_dir, children)
 
             def reload() -> NodeSettings | None:
@@ -78,29 +80,14 @@ def serve(config: str | None, inventory: str | None, flags: Mapping[str, str], p
                 print("ready", flush=True)
                 log.info("ready", smtp=[str(s.getsockname()) for s in children[0].sockets], version=__version__)
 
-            return asyncio.run(node.Node(children, ready, reload).run())
+            return asyncio.run(node.Node(children, lock, ready, reload).run())
     except InvalidInput as error:
         for fault in error.faults:
             print(f"{fault}", file=sys.stderr)
         return 1
-    except (node.PortTaken, DataDirTaken, storage.SchemaTooNew) as error:
+    except (node.PortTaken, node.DataDirTaken, storage.SchemaTooNew) as error:
         print(f"posthouse: {error}", file=sys.stderr)
         return 1
-
-
-class DataDirTaken(Exception):
-    """A second `serve` on one data dir."""
-
-
-@contextlib.contextmanager
-def lock_data_dir(data_dir: Path) -> Iterator[None]:
-    """Holds the data dir for this node. Raises DataDirTaken."""
-    with open(data_dir / "node.lock", "w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataDirTaken(f"{data_dir}: another posthouse serves this data dir") from error
-        yield
 
 
 def read_settings(config: str | None, flags: Mapping[str, str]) -> NodeSettings:
@@ -171,19 +158,23 @@ def leave_console_key(data_dir: Path, store: storage.SharedStore) -> None:
         file.write(secret + "\n")
 
 
-def bind_children(settings: NodeSettings, data_dir: Path) -> list[node.Child]:
-    """Binds every address and lays out the children: workers first, then the console."""
+def begin_start(data_dir: Path) -> Start:
+    """Who this node is (made at its first start), and a new boot id."""
     node_id_file = data_dir / "node-id"
     if not node_id_file.exists():
         node_id_file.write_text(os.urandom(6).hex(), encoding="ascii")
-    node_id, boot_id = node_id_file.read_text(encoding="ascii").strip(), os.urandom(4).hex()
+    return Start(node_id_file.read_text(encoding="ascii").strip(), os.urandom(4).hex())
+
+
+def bind_children(settings: NodeSettings, start: Start) -> list[node.Child]:
+    """Binds every address and lays out the children: workers first, then the console."""
     per_listener = [node.listen(listener.listen, settings.workers) for listener in settings.listeners]
     children = []
     for index in range(settings.workers):
         sockets = [copies[index] for copies in per_listener]
-        children.append(_child("worker", index, f"{node_id}/{index}/{boot_id}", settings, sockets))
+        children.append(_child("worker", index, start.owner(str(index)), settings, sockets))
     console = node.listen(settings.console, 1)
-    children.append(_child("console", 0, f"{node_id}/console/{boot_id}", settings, console))
+    children.append(_child("console", 0, start.owner("console"), settings, console))
     return children
 
 
@@ -216,17 +207,21 @@ def _read_boot() -> node.Boot:
     return boot
 
 
-def _listen_to_supervisor(on_settings: Callable[[NodeSettings], None], on_end: Callable[[], None]) -> None:
+def _listen_to_supervisor(
+    settings: NodeSettings, on_settings: Callable[[NodeSettings], None], on_end: Callable[[], None]
+) -> None:
     """A thread that waits for new settings, or for the end of the supervisor."""
 
     def wait() -> None:
-        while True:
-            message = node.read_message(0)
-            if message is None:
-                on_end()
-                return
+        drain = settings.limits.drain_seconds
+        while (message := node.read_message(0)) is not None:
             if isinstance(message, NodeSettings):
+                drain = message.limits.drain_seconds
                 on_settings(message)
+        on_end()
+        # The supervisor's net under a process that hangs is gone with it, and the next start waits for this one.
+        time.sleep(drain + node.END_SECONDS)
+        os._exit(1)
 
     threading.Thread(target=wait, name="supervisor", daemon=True).start()
 
@@ -237,9 +232,10 @@ def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *given: 
         loop.call_soon_threadsafe(call, *given)
 
 
-def _say_ready(out: TextIO) -> None:
-    out.write("ready\n")
-    out.flush()
+def _say_ready() -> None:
+    """To the supervisor; if that is gone, the end of standard input says so."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, b"ready\n")
 
 
 def load_inventory(store: InventoryStore) -> Inventory:
@@ -263,6 +259,13 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         settings, boot, clock = self._settings, self._boot, SystemClock()
+        # First of all: a worker that hangs as it starts ends too. New settings find all parts made, for what comes
+        # here is carried out at the first wait below.
+        _listen_to_supervisor(
+            settings,
+            lambda fresh: _post(loop, self._reload_settings, fresh),
+            lambda: _post(loop, self._stop.set),
+        )
         self._shared = storage.open_shared(settings.data_dir, settings.database)
         spool = storage.open_spool(settings.data_dir, settings.database, boot.owner, clock, loop)
         relay = self._relay = SmtpRelay(settings.hostname, settings.limits, self._share, self._digital_id)
@@ -272,9 +275,6 @@ class Worker:
             tools, settings, inventory, self._transactions(settings), telemetry.DeliveryLog(f"worker-{boot.index}")
         )
         self._pipeline = Pipeline(tools, settings, inventory, self._delivery)
-        taken = await spool.take_back(clock.now())
-        if taken:
-            self._log.info("took back mail", mails=taken)
         contexts = self._tls_contexts()
         sockets = [socket.socket(fileno=descriptor) for descriptor in boot.descriptors]
         self._listeners = Listeners(
@@ -284,22 +284,20 @@ class Worker:
             tls_contexts=contexts,
             clock=clock,
         )
+        taken = await spool.take_back(clock.now())
+        if taken:
+            self._log.info("took back mail", mails=taken)
         await self._listeners.start()
-        _listen_to_supervisor(
-            lambda fresh: _post(loop, self._reload_settings, fresh),
-            lambda: _post(loop, self._stop.set),
-        )
         tasks = [loop.create_task(self._delivery.run()), loop.create_task(self._poll(clock, spool))]
         # Mails die by reference counts; what is here now stays. So the collector has next to nothing to find.
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
-        _say_ready(sys.stdout)
         await self._stop.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         # Together: what is still accepted stays in the spool and goes on at the next start.
-        drain = settings.limits.drain_seconds
+        drain = self._settings.limits.drain_seconds
         await asyncio.gather(self._listeners.drain(drain), self._delivery.stop(drain))
         relay.close()
         await relay.closed()
@@ -334,13 +332,22 @@ class Worker:
         self._listeners.reload(fresh)
 
     async def _poll(self, clock: SystemClock, spool: storage.MailSpool) -> None:
-        """Looks for a new inventory revision and for commands; writes the live row."""
+        """Looks for a new inventory revision and for commands; writes the live row, and once it is there says
+        `ready`: a node whose workers are all ready is one whose /readyz counts them all."""
         loop = asyncio.get_running_loop()
         worker, since = self._boot.owner, clock.now() - 60
         last: dict[str, object] = {}
         written = 0.0
         while True:
             try:
+                facts = self._facts()
+                now = clock.now()
+                if (facts != last and now - written >= 1) or now - written >= HEARTBEAT_SECONDS:
+                    state = WorkerState(worker, now, facts)
+                    await loop.run_in_executor(None, self._shared.commands.heartbeat, state)
+                    if not written:
+                        _say_ready()
+                    last, written = facts, now
                 revision = await loop.run_in_executor(None, self._shared.inventory.revision)
                 if revision != self._pipeline.inventory.revision:
                     fresh = await loop.run_in_executor(None, load_inventory, self._shared.inventory)
@@ -353,12 +360,6 @@ class Worker:
                     await loop.run_in_executor(
                         None, self._shared.commands.report, worker, command.id, acted, clock.now()
                     )
-                facts = self._facts()
-                now = clock.now()
-                if (facts != last and now - written >= 1) or now - written >= HEARTBEAT_SECONDS:
-                    state = WorkerState(worker, now, facts)
-                    await loop.run_in_executor(None, self._shared.commands.heartbeat, state)
-                    last, written = facts, now
             except Exception as error:
                 self._log.error("shared database not reached", error=repr(error))
             await asyncio.sleep(POLL_SECONDS)
@@ -403,6 +404,7 @@ def run_console(boot: node.Boot) -> None:
         history=history,
         clock=SystemClock(),
         settings=settings,
+        start=Start.of(boot.owner),
         version=__version__,
     )
     bound = socket.socket(fileno=boot.descriptors[0])
@@ -410,8 +412,8 @@ def run_console(boot: node.Boot) -> None:
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        _listen_to_supervisor(lambda _: None, lambda: _post(loop, stop.set))
-        await serve_web(create_app(tools), bound, on_ready=lambda: _say_ready(sys.stdout), stop=stop)
+        _listen_to_supervisor(settings, lambda _: None, lambda: _post(loop, stop.set))
+        await serve_web(create_app(tools), bound, on_ready=_say_ready, stop=stop)
 
     asyncio.run(main())
 

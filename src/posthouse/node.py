@@ -1,19 +1,25 @@
 """The supervisor of one node: starts the worker processes and the console process, repairs the dead, ends all.
 
 A child is `python -m posthouse.app ROLE` and gets its `Boot` pickled on standard input, which stays open: its
-end tells the child that the supervisor is gone. Listening sockets are bound here and inherited, so that a
-connection that arrives while a worker is being replaced waits in the kernel instead of being refused. A child
+end tells the child that the supervisor is gone. It inherits the lock on the data dir, so that no other start begins
+before the last process of this one has ended (`hold_data_dir`). Listening sockets are bound here and inherited, so
+that a connection that arrives while a worker is being replaced waits in the kernel instead of being refused. A child
 that accepts work writes one line `ready` to its standard output.
 """
 
 import asyncio
+import fcntl
 import os
 import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO
 
 from posthouse.settings import Address, NodeSettings
 from posthouse.telemetry import logger
@@ -22,9 +28,56 @@ log = logger("node")
 
 RESTART_SECONDS = (0.2, 1.0, 5.0, 15.0)
 
+END_SECONDS = 5.0
+"""What a child that is to end gets beyond `drain_seconds`, the time of open transactions; then it is killed."""
+
+_LOOK_SECONDS = 0.05
+
 
 class PortTaken(Exception):
     """Another process listens there."""
+
+
+class DataDirTaken(Exception):
+    """Processes of another start serve this data dir."""
+
+
+@contextmanager
+def hold_data_dir(data_dir: Path, seconds: float) -> Iterator[int]:
+    """Holds the data dir for this start; yields a descriptor that every child must inherit. Raises DataDirTaken.
+
+    `node.lock` is the supervisor's alone: beside a living one no other starts. `children.lock` is held through an
+    open file that the children share (flock, not fcntl locks, which belong to one process), so it is free when the
+    last of them has ended. Those whose supervisor was killed end by themselves; for them the next start waits, at
+    most `seconds`: beside them it would deliver their mail a second time.
+    """
+    with (
+        open(data_dir / "node.lock", "w", encoding="ascii") as own,
+        open(data_dir / "children.lock", "w", encoding="ascii") as shared,
+    ):
+        if not _locked(own):
+            raise DataDirTaken(f"{data_dir}: another posthouse serves this data dir")
+        if not _locked(shared):
+            log.warning(
+                "waiting for the processes of an earlier start to end", data_dir=str(data_dir), seconds=seconds
+            )
+            until = time.monotonic() + seconds
+            while not _locked(shared):
+                if time.monotonic() > until:
+                    raise DataDirTaken(
+                        f"{data_dir}: processes of an earlier start (`posthouse.app`) did not end within "
+                        f"{seconds:.0f} s; end them, then start again"
+                    )
+                time.sleep(_LOOK_SECONDS)
+        yield shared.fileno()
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +142,16 @@ class Node:
     """All processes of one `serve`."""
 
     def __init__(
-        self, children: list[Child], on_ready: Callable[[], None], reload: Callable[[], NodeSettings | None]
+        self,
+        children: list[Child],
+        lock: int,
+        on_ready: Callable[[], None],
+        reload: Callable[[], NodeSettings | None],
     ):
-        """`reload` re-applies the files on SIGHUP and returns the new settings, or None if they were refused."""
+        """`lock` is the descriptor from `hold_data_dir`; `reload` re-applies the files on SIGHUP and returns the new
+        settings, or None if they were refused."""
         self._children = children
+        self._lock = lock
         self._on_ready = on_ready
         self._reload = reload
         self._stop = asyncio.Event()
@@ -145,7 +204,7 @@ class Node:
             boot.role,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=boot.descriptors,
+            pass_fds=(*boot.descriptors, self._lock),
             env=MALLOC | os.environ,
         )
         child.process = process
@@ -187,7 +246,7 @@ class Node:
             return
         # Workers end by themselves after drain_seconds; this is the net under them.
         try:
-            await asyncio.wait_for(process.wait(), child.boot.settings.limits.drain_seconds + 5)
+            await asyncio.wait_for(process.wait(), child.boot.settings.limits.drain_seconds + END_SECONDS)
         except TimeoutError:
             log.error("process did not end, killed", role=child.boot.role, index=child.boot.index)
             process.kill()

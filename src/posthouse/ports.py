@@ -18,6 +18,7 @@ from posthouse.core.mail import (
     TrailEntry,
 )
 from posthouse.core.outcome import ServerAnswer, Transaction
+from posthouse.core.owner import Start
 from posthouse.core.profile import ServerProfile
 from posthouse.core.smtp_reply import Reply
 
@@ -322,6 +323,7 @@ class WorkerState:
     """Live row of a worker: written at most once a second when it changed, and every 5 s as a heartbeat."""
 
     worker: str
+    """The owner: see `core.owner`."""
     at: float
     facts: Mapping[str, object]
     """JSON: {"sessions": n, "memory_mails": n, "received": n, "relayed": n, "inventory_revision": n, "pid": n}"""
@@ -341,10 +343,13 @@ class Commands(Protocol):
     def progress(self, command_id: int, now: float) -> CommandProgress:
         """`expected` counts workers whose heartbeat is younger than 15 s."""
 
+    def begin(self, start: Start) -> None:
+        """Before the first worker of this start: the live rows of the node's earlier starts go."""
+
     def heartbeat(self, state: WorkerState) -> None: ...
 
     def workers(self, now: float) -> list[WorkerState]:
-        """Those with a heartbeat younger than 15 s."""
+        """Those of all nodes with a heartbeat younger than 15 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from threading import Event
 import pytest
 
 from posthouse.core.mail import MailId, RecipientState, TrailEntry
+from posthouse.core.owner import Start
 from posthouse.ports import Acted, MailQuery, QueueCommand, RevisionConflict, WorkerState
 from posthouse.storage import files
 from posthouse.storage.history import History
@@ -123,6 +124,16 @@ def test_a_worker_without_a_fresh_heartbeat_does_not_count(shared: SharedStore) 
     shared.commands.heartbeat(WorkerState("w0", NOW + 1, {"sessions": 2}))
     assert [(w.at, w.facts) for w in shared.commands.workers(NOW + 2)] == [(NOW + 1, {"sessions": 2})]
     assert shared.commands.workers(NOW + 60) == []
+
+
+def test_a_start_forgets_the_workers_of_its_nodes_earlier_starts(shared: SharedStore) -> None:
+    commands = shared.commands
+    for worker in ("a_b/0/one", "a_b/1/one", "axb/0/one"):
+        commands.heartbeat(WorkerState(worker, NOW, {}))
+    commands.begin(Start("a_b", "two"))
+    assert [w.worker for w in commands.workers(NOW)] == ["axb/0/one"]
+    made = commands.submit(QueueCommand(0, "retry", "op"), NOW)
+    assert commands.progress(made, NOW).expected == 1
 
 
 @pytest.fixture

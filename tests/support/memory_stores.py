@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
+from posthouse.core.owner import Start
 from posthouse.ports import (
     Acted,
     CommandProgress,
@@ -133,6 +134,9 @@ class MemoryCommands:
         reports = self.reports[command_id].values()
         mails = tuple(mail for acted in reports for mail in acted.mails)
         return CommandProgress(len(self.workers(now)), len(reports), sum(a.recipients for a in reports), mails)
+
+    def begin(self, start: Start) -> None:
+        self.live = [worker for worker in self.live if Start.of(worker.worker).node != start.node]
 
     def heartbeat(self, state: WorkerState) -> None:
         self.live = [worker for worker in self.live if worker.worker != state.worker] + [state]

@@ -7,12 +7,14 @@ from starlette.testclient import TestClient
 
 from posthouse.core.inventory import apply_document
 from posthouse.core.mail import MailId
+from posthouse.core.owner import Start
 from posthouse.ports import Acted, WorkerState
 from posthouse.settings import NodeSettings
 from posthouse.web.server import create_app
 from posthouse.web.tools import WebTools
 from support.memory_stores import MemoryAccounts, MemoryClock, MemoryCommands, MemoryHistory, MemoryInventory
 
+START = Start("n", "b")
 ROLES = ("administrator", "operator", "auditor", "helpdesk")
 
 INVENTORY: dict[str, object] = {
@@ -56,7 +58,7 @@ class Rest:
         self.inventory.replace(profiles, rules, expected_revision=0, by="test", now=self.clock.now())
         for role in ROLES:
             _, self.secrets[role] = self.accounts.create_key(name=role, role=role, now=self.clock.now())
-        self.heartbeat("w/0")
+        self.heartbeat("n/0/b")
         self.commands.obey = lambda command: Acted(len(command.mails), command.mails)
         for number in range(3):
             self.history.mails.append(mail(number, self.clock.now()))
@@ -76,6 +78,7 @@ class Rest:
             self.history,
             self.clock,
             self.settings,
+            START,
             "1.2.3",
             self.hosts,
             self.wait_seconds,

@@ -4,8 +4,11 @@ import asyncio
 import errno
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -77,7 +80,7 @@ def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
 
         monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
         monkeypatch.setattr(node, "RESTART_SECONDS", (0.0,))
-        await run_until_ready(node.Node([child()], ready.set, lambda: None), ready)
+        await run_until_ready(node.Node([child()], 0, ready.set, lambda: None), ready)
         assert refusals == []
 
     asyncio.run(main())
@@ -89,7 +92,7 @@ def test_a_worker_that_starts_while_files_are_applied_again_gets_the_new_setting
     async def main() -> None:
         ready, started = asyncio.Event(), list[Process]()
         fresh = replace(OLD, hostname="new.test")
-        supervisor = node.Node([child()], ready.set, lambda: fresh)
+        supervisor = node.Node([child()], 0, ready.set, lambda: fresh)
 
         async def start(*command: object, **more: object) -> Process:
             supervisor._reload_files()
@@ -101,3 +104,50 @@ def test_a_worker_that_starts_while_files_are_applied_again_gets_the_new_setting
         assert started[0].stdin.messages() == [replace(child().boot, settings=fresh)]
 
     asyncio.run(main())
+
+
+def test_a_data_dir_is_held_once(tmp_path: Path) -> None:
+    again = node.hold_data_dir(tmp_path, 20)
+    with node.hold_data_dir(tmp_path, 20), pytest.raises(node.DataDirTaken, match="another posthouse serves"), again:
+        pass
+    with node.hold_data_dir(tmp_path, 0):
+        pass
+
+
+def left_by_a_killed_supervisor(data_dir: Path) -> int:
+    """The descriptor that its children have."""
+    with node.hold_data_dir(data_dir, 0) as lock:
+        return os.dup(lock)
+
+
+def test_a_start_waits_for_the_processes_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Log:
+        said: list[object] = []
+
+        def warning(self, event: str, **_: object) -> None:
+            self.said.append(event)
+            os.close(left)
+
+    left = left_by_a_killed_supervisor(tmp_path)
+    monkeypatch.setattr(node, "log", Log())
+    with node.hold_data_dir(tmp_path, 20):
+        assert Log.said == ["waiting for the processes of an earlier start to end"]
+
+
+def test_a_start_is_refused_beside_processes_that_do_not_end(tmp_path: Path) -> None:
+    left = left_by_a_killed_supervisor(tmp_path)
+    with pytest.raises(node.DataDirTaken, match="processes of an earlier start"), node.hold_data_dir(tmp_path, 0.1):
+        pass
+    os.close(left)
+
+
+def test_a_child_that_hangs_when_its_supervisor_is_gone_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = (
+        "import threading; from posthouse import app, node; from posthouse.core.limits import Limits;"
+        "from posthouse.settings import NodeSettings; node.END_SECONDS = -0.9;"
+        "settings = NodeSettings(hostname='mx.test', limits=Limits(drain_seconds=1));"
+        "app._listen_to_supervisor(settings, print, lambda: print('end', flush=True));"
+        "threading.Event().wait(60)"
+    )
+    ended = subprocess.run([sys.executable, "-c", hangs], stdin=subprocess.DEVNULL, capture_output=True, timeout=50)
+    assert (ended.returncode, ended.stdout) == (1, b"end\n"), ended.stderr

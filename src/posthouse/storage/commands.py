@@ -5,6 +5,7 @@ import json
 from sqlalchemy import delete, exists, func, insert, select, update
 
 from posthouse.core.mail import MailId
+from posthouse.core.owner import Start
 from posthouse.ports import Acted, CommandProgress, QueueCommand, WorkerState
 from posthouse.storage import schema
 from posthouse.storage.database import Database
@@ -69,6 +70,11 @@ class Commands:
             )
         mails = tuple(MailId(mail) for row in rows for mail in json.loads(row.mails))
         return CommandProgress(expected or 0, len(rows), sum(row.recipients for row in rows), mails)
+
+    def begin(self, start: Start) -> None:
+        with self._database.write() as connection:
+            of_node = schema.worker.c.worker.startswith(f"{start.node}/", autoescape=True)
+            connection.execute(delete(schema.worker).where(of_node))
 
     def heartbeat(self, state: WorkerState) -> None:
         w = schema.worker.c

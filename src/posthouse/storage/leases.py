@@ -6,6 +6,7 @@ Nodes whose own clocks differ agree this way. With SQLite the lock on the shard'
 from sqlalchemy import ColumnElement, Connection, Double, and_, cast, delete, func, insert, or_, select, text, update
 
 from posthouse.core.mail import MailId
+from posthouse.core.owner import Start
 from posthouse.storage import schema
 
 LEASE_SECONDS = 30.0
@@ -25,9 +26,10 @@ def lock(connection: Connection) -> None:
 
 
 def begin(connection: Connection, owner: str) -> None:
-    """This worker is alive; workers of its node from before the node's restart are not."""
-    node, boot = owner.split("/", 1)[0], owner.rsplit("/", 1)[1]
-    earlier = and_(_l.owner.startswith(f"{node}/", autoescape=True), ~_l.owner.endswith(f"/{boot}", autoescape=True))
+    """This worker is alive. Workers of its node's earlier starts are not: no start begins before they have ended."""
+    start = Start.of(owner)
+    of_node = _l.owner.startswith(f"{start.node}/", autoescape=True)
+    earlier = and_(of_node, ~_l.owner.endswith(f"/{start.boot}", autoescape=True))
     connection.execute(delete(schema.lease).where(or_(_l.owner == owner, earlier)))
     connection.execute(insert(schema.lease).values(owner=owner, lease_until=_NOW + LEASE_SECONDS))
 

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from posthouse.core.owner import Start
 from posthouse.ports import WorkerState
 from posthouse.web.problems import Json, problem_response
 from posthouse.web.tools import Tools, WebTools
@@ -37,8 +38,9 @@ async def healthz() -> Json:
 
 @router.get("/readyz", summary="At least one worker accepts mail", responses={503: {"description": "No live worker"}})
 def readyz(tools: Tools) -> Json:
-    """503 until a worker's heartbeat is younger than 15 s."""
-    workers = len(tools.commands.workers(tools.clock.now()))
+    """503 until a worker of this start of this node has a heartbeat younger than 15 s. Other nodes on the same
+    database say nothing about this one."""
+    workers = sum(Start.of(state.worker) == tools.start for state in tools.commands.workers(tools.clock.now()))
     if not workers:
         return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, "No worker has reported in the last 15 seconds.")
     return Json({"ready": True, "workers": workers})

@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from posthouse.core.owner import Start
 from posthouse.ports import Accounts, Clock, Commands, History, InventoryStore
 from posthouse.settings import NodeSettings
 
@@ -19,6 +20,8 @@ class WebTools:
     history: History
     clock: Clock
     settings: NodeSettings
+    start: Start
+    """Of the node that this process belongs to."""
     version: str
     hosts: tuple[str, ...] = ()
     """Names that a Host field may carry besides the loopback ones and the console's own address."""

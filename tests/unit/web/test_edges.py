@@ -117,12 +117,20 @@ def test_readyz_is_200_while_a_heartbeat_is_fresh_and_503_else() -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("worker", ["n/0/earlier", "other/0/b"])
+def test_readyz_counts_only_workers_of_this_start_of_this_node(worker: str) -> None:
+    rest = Rest().with_live(worker)
+    assert rest.client(None).get("/readyz").status_code == 503
+    rest.heartbeat("n/1/b")
+    assert rest.client(None).get("/readyz").json() == {"ready": True, "workers": 1}
+
+
 def test_metrics_tell_workers_and_queue_in_the_text_format() -> None:
     rest = Rest()
     rest.heartbeat('w"1\n', received=7, memory_mails="no number")
     text = rest.client(None).get("/metrics").text
     assert "posthouse_workers 2.0" in text
-    assert 'posthouse_received_total{worker="w/0"} 3.0' in text
+    assert 'posthouse_received_total{worker="n/0/b"} 3.0' in text
     assert 'posthouse_received_total{worker="w\\"1\\n"} 7.0' in text
     assert 'posthouse_queue_recipients{profile="exchange",state="held"} 1.0' in text
     assert 'posthouse_info{version="1.2.3"} 1.0' in text

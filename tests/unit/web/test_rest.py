@@ -82,7 +82,7 @@ def test_the_queue_is_told_per_next_hop() -> None:
 
 
 def test_an_action_is_submitted_and_answers_what_the_workers_reported() -> None:
-    rest = Rest().with_live("w/0", "w/1")
+    rest = Rest().with_live("n/0/b", "n/1/b")
     rest.commands.obey = lambda command: Acted(2, command.mails[:1])
     answer = _json(rest.client("operator").post("/api/v1/queue/hold", json={"mails": ["m1", "m2"]}))
     command = rest.commands.submitted[0]
@@ -117,7 +117,7 @@ def test_an_action_waits_for_a_worker_that_reports_later() -> None:
         nonlocal asked
         asked += 1
         if asked == 3:
-            rest.commands.report("w/0", command_id, Acted(5), now)
+            rest.commands.report("n/0/b", command_id, Acted(5), now)
         return progress(command_id, now)
 
     rest.commands.progress = later  # type: ignore[method-assign]
