@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 _LOG_TAIL = 16_000
+_ESTABLISHED = "01"
 
 # Not through a proxy, whatever the environment says.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -60,6 +61,8 @@ class Node:
     workers: int = 1
     process: "subprocess.Popen[bytes] | None" = None
     _lines: "queue.SimpleQueue[bytes]" = field(default_factory=queue.SimpleQueue)
+    _left: list[int] = field(default_factory=list)
+    """Process groups whose parent `kill_parent` has killed."""
 
     @property
     def data_dir(self) -> Path:
@@ -152,6 +155,15 @@ class Node:
         assert status == 200, (path, status, document)
         return document
 
+    def readyz(self) -> dict[str, object]:
+        """The document of /readyz, whatever the status."""
+        try:
+            with _OPENER.open(f"{self.facts()['console']}/readyz", timeout=30) as answer:
+                return cast(dict[str, object], json.loads(answer.read()))
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return cast(dict[str, object], json.loads(refusal.read()))
+
     def queued(self) -> int:
         """Recipients waiting, held ones too, over all next hops."""
         rows = cast(Sequence[Mapping[str, int]], self.get("queue")["items"])
@@ -185,6 +197,13 @@ class Node:
                 return pid
         raise AssertionError(f"no process of the node holds the connection from {client.getsockname()}")
 
+    def connections_to(self, port: int) -> list[int]:
+        """How many open connections to a port on loopback each worker has, in the order of `worker_processes`."""
+        remote = f"{socket.inet_aton('127.0.0.1')[::-1].hex().upper()}:{port:04X}"
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
+        inodes = {fields[9] for fields in rows if fields[2] == remote and fields[3] == _ESTABLISHED}
+        return [len(inodes & _sockets(pid)) for pid in self.worker_processes()]
+
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group, where all processes of a node stay."""
         try:
@@ -195,7 +214,24 @@ class Node:
     def kill(self) -> None:
         """SIGKILL to all its processes at once, as a power cut would."""
         self.signal(signal.SIGKILL)
+        for pid in self.orphans():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self._reap()
+
+    def kill_parent(self) -> None:
+        """SIGKILL to the parent alone: workers and console are left to themselves, see `orphans`."""
+        process = self._running()
+        process.kill()
+        process.wait(STOP_SECONDS)
+        self._left.append(process.pid)
+
+    def orphans(self) -> list[int]:
+        """Living processes whose parent `kill_parent` has killed."""
+        self._left = [group for group in self._left if _group(group)]
+        return [pid for group in self._left for pid in _group(group)]
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
         """SIGTERM to the parent as a service manager sends it; its exit code."""
@@ -226,7 +262,11 @@ class Node:
         """Waits until the whole group is gone: a child left behind would still own files and ports."""
         process = self._running()
         process.wait(STOP_SECONDS)
-        eventually(lambda: not _group(process.pid), "the end of all processes of the node", STOP_SECONDS)
+        eventually(
+            lambda: not _group(process.pid) and not self.orphans(),
+            "the end of all processes of the node",
+            STOP_SECONDS,
+        )
 
 
 def _group(group: int) -> list[int]:
