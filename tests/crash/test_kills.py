@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from support.kill_drill import run
+from support.kill_drill import Kill, run
+
+KINDS = (Kill.ALL, Kill.CHILD, Kill.SUPERVISOR)
+"""Once each, in random order."""
 
 
 @pytest.mark.timeout(300)
@@ -15,6 +18,6 @@ def test_no_acknowledged_mail_is_lost_when_a_node_is_killed_under_load(
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    result = run(tmp_path, kills=3, seed=seed, workers=workers, database=database)
+    result = run(tmp_path, kills=len(KINDS), seed=seed, workers=workers, database=database, kinds=KINDS)
     print(result.line())
     assert result.faults() == []

@@ -1,8 +1,9 @@
 """The kill drill: a node under load is killed with SIGKILL at random moments and started again on its data dir.
 
 At the end every mail that was acknowledged must have arrived, whole, and only mails in flight at a kill may have
-arrived twice. A kill does not lose the page cache: it shows that nothing is acknowledged or forgotten too early,
-not that the disk is synced; `fault_drill` looks at the syncs.
+arrived twice. Where the supervisor alone is killed nothing may: the workers that it leaves behind finish what they
+have begun, and the next start waits for them. A kill does not lose the page cache: the drill shows that nothing is
+acknowledged or forgotten too early, not that the disk is synced; `fault_drill` looks at the syncs.
 
     python -m support.kill_drill --kills 200 --database postgresql --workers 3
 """
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 
 from support.drill_record import record
@@ -33,6 +35,23 @@ from support.waiting import eventually
 
 IN_FLIGHT = 20
 """Transactions that may be open at the next hop, all workers together, so duplicates that one kill may make."""
+
+
+class Kill(Enum):
+    """What is killed, at a random moment."""
+
+    ALL = auto()
+    """All processes at once."""
+    STARTING = auto()
+    """All processes, and again while the node comes up: counts as two."""
+    CHILD = auto()
+    """A worker or the console, which the supervisor must replace."""
+    SUPERVISOR = auto()
+    """The supervisor alone; the node is started again at once, beside the children that it left behind."""
+
+
+KILLS = (*(6 * [Kill.ALL]), *(2 * [Kill.CHILD]), Kill.STARTING, Kill.SUPERVISOR)
+"""Dealt out in random order, again and again."""
 
 SINK_LAG_SECONDS = 2.0
 """So much later than it was sent the next hop may note a mail: what a dying node has written is still read."""
@@ -47,7 +66,8 @@ class Result:
     database: str = "sqlite"
     """`sqlite` or `postgresql`."""
     kills: list[float] = field(default_factory=list)
-    """Times of the monotonic clock; kills of single children too."""
+    """Times of the monotonic clock of all kills after which mail may arrive twice: those of workers."""
+    supervisor_kills: int = 0
     restarts: list[float] = field(default_factory=list)
     """Seconds from the start of the process to `ready`."""
     replies: Counter[int] = field(default_factory=Counter)
@@ -74,7 +94,8 @@ class Result:
         """One line for people and for docs/drills.md."""
         account = self.account
         return (
-            f"kills {len(self.kills)}, database {self.database}, workers {self.workers}, seed {self.seed}: "
+            f"kills {len(self.kills) + self.supervisor_kills} ({self.supervisor_kills} of the supervisor alone), "
+            f"database {self.database}, workers {self.workers}, seed {self.seed}: "
             f"acknowledged {account.acknowledged}, lost {len(account.lost)}, damaged {len(account.damaged)}, "
             f"duplicates {len(account.duplicates)}, "
             f"arrived without a 250 seen {account.unacknowledged}, "
@@ -83,10 +104,18 @@ class Result:
 
 
 def run(
-    folder: Path, *, kills: int, seed: int, workers: int = 1, senders: int = 4, database: str = "sqlite"
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    workers: int = 1,
+    senders: int = 4,
+    database: str = "sqlite",
+    kinds: Sequence[Kill] = KILLS,
 ) -> Result:
     """The whole drill; `database` is the setting, and the caller looks at `faults()`."""
     chance = random.Random(seed)
+    dealt = itertools.chain.from_iterable(chance.sample(kinds, len(kinds)) for _ in itertools.count())
     result = Result(seed, workers, database.partition(":")[0])
     folder.mkdir(parents=True, exist_ok=True)
     end = threading.Event()
@@ -101,8 +130,8 @@ def run(
             _start(node, result)
             for thread in threads:
                 thread.start()
-            while len(result.kills) < kills:
-                _kill(node, result, chance)
+            while len(result.kills) + result.supervisor_kills < kills:
+                _kill(next(dealt), node, result, chance)
             # Under load once more: what the last restart took back meets new mail.
             end.wait(chance.uniform(0.1, 0.5))
             assert all(thread.is_alive() for thread in threads), "a sender ended by itself"
@@ -129,25 +158,31 @@ def _start(node: Node, result: Result) -> None:
     result.restarts.append(time.monotonic() - began)
 
 
-def _kill(node: Node, result: Result, chance: random.Random) -> None:
-    """One kill at a random moment: mostly of all processes, at times of one child, which the parent must replace,
-    or of a node that has not come up yet."""
-    kind = chance.choices(("all", "child", "starting"), (7, 2, 1))[0]
+def _kill(kind: Kill, node: Node, result: Result, chance: random.Random) -> None:
     time.sleep(chance.uniform(0.005, 0.5))
-    children = node.children()
-    if kind == "child" and children:
-        os.kill(chance.choice(children), signal.SIGKILL)
-        result.kills.append(time.monotonic())
-        eventually(lambda: len(node.children()) >= len(children), "a new child in place of the killed one")
-        return
-    node.kill()
-    result.kills.append(time.monotonic())
-    if kind == "starting":
-        node.launch()
-        time.sleep(chance.uniform(0.05, 1.0))
-        node.kill()
-        result.kills.append(time.monotonic())
+    match kind:
+        case Kill.CHILD:
+            children = node.children()
+            os.kill(chance.choice(children), signal.SIGKILL)
+            result.kills.append(time.monotonic())
+            eventually(lambda: len(node.children()) >= len(children), "a new child in place of the killed one")
+            return
+        case Kill.SUPERVISOR:
+            node.kill_parent()
+            result.supervisor_kills += 1
+        case Kill.ALL:
+            node.kill()
+            result.kills.append(time.monotonic())
+        case Kill.STARTING:
+            node.kill()
+            result.kills.append(time.monotonic())
+            node.launch()
+            time.sleep(chance.uniform(0.05, 1.0))
+            node.kill()
+            result.kills.append(time.monotonic())
     _start(node, result)
+    orphans = node.orphans()
+    assert not orphans, f"ready beside processes of an earlier start: {orphans}"
 
 
 def _send(node: Node, ledger: Ledger, end: threading.Event, tag: str, replies: "Counter[int]") -> None:
