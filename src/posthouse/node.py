@@ -103,6 +103,7 @@ class Child:
     process: asyncio.subprocess.Process | None = None
     failures: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while it accepts work."""
 
 
 def listen(address: Address, copies: int) -> list[socket.socket]:
@@ -174,8 +175,9 @@ class Node:
         return 0
 
     async def _announce(self) -> None:
-        for child in self._children:
-            await child.ready.wait()
+        while not all(child.ready.is_set() for child in self._children):  # one may have died while another came up
+            for child in self._children:
+                await child.ready.wait()
         self._on_ready()
 
     async def _keep(self, child: Child) -> None:
@@ -188,6 +190,7 @@ class Node:
                 log.error("process not started, trying again", role=role, index=index, error=str(error))
             else:
                 code = await process.wait()
+                child.ready.clear()
                 if self._stop.is_set():
                     return
                 log.error("process died, starting it again", role=role, index=index, code=code)
@@ -222,7 +225,7 @@ class Node:
     async def _hear(child: Child, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
-            if line.strip() == b"ready":
+            if line.strip() == b"ready" and process.returncode is None:
                 child.ready.set()
                 child.failures = 0
 

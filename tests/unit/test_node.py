@@ -106,6 +106,47 @@ def test_a_worker_that_starts_while_files_are_applied_again_gets_the_new_setting
     asyncio.run(main())
 
 
+def test_ready_is_not_said_while_one_that_was_ready_is_being_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        ready, second_comes_up, first_comes_back, started_again = (asyncio.Event() for _ in range(4))
+
+        async def says_ready_after(event: asyncio.Event) -> AsyncIterator[bytes]:
+            await event.wait()
+            yield b"ready\n"
+
+        dies = Process()
+        processes = [
+            dies,
+            Process(stdout=says_ready_after(second_comes_up)),
+            Process(stdout=says_ready_after(first_comes_back)),
+        ]
+
+        async def start(*command: object, **more: object) -> Process:
+            if len(processes) == 1:
+                started_again.set()
+            return processes.pop(0)
+
+        async def story() -> None:
+            await first.ready.wait()
+            dies.ended.set()
+            await started_again.wait()
+            second_comes_up.set()
+            await second.ready.wait()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not ready.is_set()
+            first_comes_back.set()
+
+        first, second = child(), child()
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+        monkeypatch.setattr(node, "RESTART_SECONDS", (0.0,))
+        told = asyncio.create_task(story())
+        await run_until_ready(node.Node([first, second], 0, ready.set, lambda: None), ready)
+        await told
+
+    asyncio.run(main())
+
+
 def test_a_data_dir_is_held_once(tmp_path: Path) -> None:
     again = node.hold_data_dir(tmp_path, 20)
     with node.hold_data_dir(tmp_path, 20), pytest.raises(node.DataDirTaken, match="another posthouse serves"), again:
