@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -149,6 +149,11 @@ class Spool(Protocol):
 
     async def next_due(self) -> Mapping[str, float]:
         """For each profile with QUEUED recipients not leased elsewhere, the earliest due_at."""
+
+    async def wake(self, profiles: Collection[str], now: float, seconds: float, most: int | None = None) -> int:
+        """Recipients of these profiles that were put off because of the server's fault, for longer, become due within
+        `seconds`, spread by chance; at most `most` of them. Only of mails that this worker owns or nobody leases.
+        Returns how many."""
 
     async def take_back(self, now: float) -> int:
         """At start, and when a lease has run out: ACTIVE recipients of dead owners become QUEUED, due now.

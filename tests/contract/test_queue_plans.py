@@ -1,4 +1,5 @@
-"""However many mails wait for other next hops, looking for due mail stays a step in an index (SQLite)."""
+"""However many mails wait for other next hops, looking for due mail stays a step in an index, and so does waking
+mail that waits for a server (SQLite)."""
 
 import asyncio
 import re
@@ -21,14 +22,14 @@ Statement = tuple[str, tuple[str | float, ...]]
 
 
 @contextmanager
-def selects_seen() -> Iterator[list[Statement]]:
-    """Every SELECT that SQLAlchemy sends in the block, with its parameters."""
+def statements_seen() -> Iterator[list[Statement]]:
+    """Every SELECT and UPDATE that SQLAlchemy sends in the block, with its parameters."""
     seen: list[Statement] = []
 
     def note(
         _c: Connection, _cursor: object, statement: str, parameters: tuple[str | float, ...], *_: object
     ) -> None:
-        if statement.lstrip().startswith(("SELECT", "WITH")):
+        if statement.lstrip().startswith(("SELECT", "WITH", "UPDATE")):
             seen.append((statement, parameters))
 
     event.listen(Engine, "before_cursor_execute", note)
@@ -79,7 +80,7 @@ def plans(database: Path, statements: list[Statement]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Plans of what `take_due` and `next_due` ask, on a spool where much waits elsewhere."""
+    """Plans of what `take_due`, `next_due` and `wake` do, on a spool where much waits elsewhere."""
     data_dir = tmp_path_factory.mktemp("plans")
     database = data_dir / "mail-000.db"
     seen: dict[str, list[Statement]] = {}
@@ -92,10 +93,12 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
         spool.accept(replace(one, recipients=queued), (), future.set_result)
         assert await future is None
         wait_elsewhere(database)
-        with selects_seen() as seen["next_due"]:
+        with statements_seen() as seen["next_due"]:
             due = await spool.next_due()
         assert due == {"exchange": NOW, **{f"hop{n}": NOW - max(range(n, ELSEWHERE, 3)) for n in range(3)}}
-        with selects_seen() as seen["take_due"]:
+        with statements_seen() as seen["wake"]:
+            assert await spool.wake({"exchange", "other"}, NOW, 10) == 0
+        with statements_seen() as seen["take_due"]:
             assert [m.id for m in await spool.take_due("exchange", NOW, 50, 1 << 30)] == [one.id]
         await spool.close()
 
@@ -110,6 +113,12 @@ def test_no_look_for_due_mail_reads_a_whole_table(looked: dict[str, dict[str, st
     for sql, plan in looked[call].items():
         assert not re.search(r"SCAN (recipient|mail|content|r|m)\b", plan), f"{sql}\n{plan}"
         assert "AUTOMATIC" not in plan, f"{sql}\n{plan}"
+
+
+def test_mail_is_woken_by_its_own_index(looked: dict[str, dict[str, str]]) -> None:
+    (plan,) = looked["wake"].values()
+    assert "recipient_server_fault (profile=? AND due_at>?)" in plan
+    assert not re.search(r"SCAN (recipient|mail)\b", plan), plan
 
 
 def test_the_oldest_due_are_found_without_sorting(looked: dict[str, dict[str, str]]) -> None:

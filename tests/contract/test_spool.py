@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from posthouse.core.mail import Content, Mail, RecipientState, TrailEntry
+from posthouse.core.mail import Content, Deferral, Mail, RecipientState, TrailEntry
 from posthouse.core.way import Certificate, WayFacts
 from posthouse.ports import Age, LeaseLost, Outcome, QueueCommand
+from posthouse.storage.spool import MailSpool
 from support.flow import mail
 from support.storage import (
     ATTEMPT,
@@ -272,6 +274,98 @@ def test_a_command_on_all_reaches_a_queue_longer_than_one_transaction(place: Pla
         assert acted.recipients == 600
         assert await spool.next_due() == {"exchange": NOW}
         await spool.close()
+
+    run(main)
+
+
+async def deferred(spool: MailSpool, deferral: Deferral, *, due_at: float = NOW + 3600, **more: object) -> Mail:
+    """A mail that waits, for that reason."""
+    one = mail(YOU)
+    state = RecipientState.QUEUED
+    row = replace(one.recipients[0], **{"state": state, "due_at": due_at, "deferral": deferral, **more})  # type: ignore[arg-type]
+    await accept(spool, replace(one, recipients=(row,)))
+    return one
+
+
+def due(place: Place, mails: Iterable[Mail]) -> list[float]:
+    return [place.found(one.id)["recipients"][0]["due_at"] for one in mails]  # type: ignore[index]
+
+
+def test_mail_put_off_by_a_servers_fault_is_woken_spread_over_some_seconds_and_no_other(place: Place) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        fault = Deferral.SERVER_FAULT
+        mails = [await deferred(spool, fault) for _ in range(40)]
+        soon = await deferred(spool, fault, due_at=NOW + 4)
+        others = [
+            await deferred(spool, Deferral.ANSWER),
+            await deferred(spool, Deferral.THROTTLED),
+            await deferred(spool, Deferral.NONE),
+            await deferred(spool, fault, state=RecipientState.HELD),
+            await deferred(spool, fault, profile="other"),
+        ]
+        assert await spool.wake({"exchange", "unknown"}, NOW, 10) == 40
+        times = due(place, mails)
+        assert NOW <= min(times) < NOW + 4
+        assert NOW + 6 < max(times) < NOW + 10
+        assert len(set(times)) > 30
+        assert due(place, [soon]) == [NOW + 4]
+        assert due(place, others) == [NOW + 3600] * 5
+        assert await spool.wake({"exchange"}, NOW, 10) == 0
+        taken = await spool.take_due("exchange", NOW + 10, 100, 1 << 30)
+        assert {m.id for m in taken} == {m.id for m in (*mails, soon)}
+        assert {r.deferral for m in taken for r in m.recipients} == {fault}
+        await spool.close()
+
+    run(main)
+
+
+def test_a_long_queue_is_woken_in_several_transactions_or_one_mail_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posthouse.storage.spool.WOKEN_AT_ONCE", 20)
+
+    async def main() -> None:
+        spool = place.spool()
+        mails = [await deferred(spool, Deferral.SERVER_FAULT) for _ in range(50)]
+        assert await spool.wake({"exchange"}, NOW, 0, most=1) == 1
+        assert due(place, mails).count(NOW) == 1
+        assert await spool.wake({"exchange"}, NOW, 10) == 49
+        assert max(due(place, mails)) < NOW + 10
+        await spool.close()
+
+    run(main)
+
+
+def test_mail_that_another_worker_leases_is_not_woken(place: Place) -> None:
+    async def main() -> None:
+        first, second = place.spool("node/0/boot"), place.spool("node/1/boot")
+        one = mail(YOU, TWO)
+        await accept(first, one)
+        (waiting,) = changed(one, RecipientState.QUEUED, due_at=NOW + 3600, deferral=Deferral.SERVER_FAULT)
+        await record(first, Outcome(one, (waiting,)))
+        assert await second.wake({"exchange"}, NOW, 10) == 0
+        assert due(place, [one]) == [NOW + 3600]
+        assert await first.wake({"exchange"}, NOW, 10) == 1
+        await first.close()
+        await second.close()
+
+    run(main)
+
+
+def test_unleased_mail_is_woken_by_whichever_worker_comes(postgres: str, tmp_path: Path) -> None:
+    from support.postgres import new_database
+
+    place = Place(str(tmp_path / "one"), new_database(postgres))
+
+    async def main() -> None:
+        first, second = place.spool("alpha/0/a"), place.spool("beta/0/b", str(tmp_path / "two"))
+        mails = [await deferred(first, Deferral.SERVER_FAULT) for _ in range(200)]
+        woken = await asyncio.gather(first.wake({"exchange"}, NOW, 10), second.wake({"exchange"}, NOW, 10))
+        assert sum(woken) == 200
+        assert max(due(place, mails)) < NOW + 10
+        await first.close()
+        await second.close()
 
     run(main)
 

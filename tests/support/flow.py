@@ -1,7 +1,7 @@
 """Fakes for tests of the flow: one fake clock, a spool in memory, a relay that answers from a script."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from posthouse.core.envelope import Body, SessionFacts
@@ -39,6 +39,9 @@ class MemorySpool:
     outcomes: list[Outcome] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     waiting: list[Mail] = field(default_factory=list)
+    woken: list[tuple[frozenset[str], float, int | None]] = field(default_factory=list)
+    """What `wake` was asked: profiles, seconds, most."""
+    wake_errors: list[Exception] = field(default_factory=list)
     space: int = 1 << 40
 
     def accept(self, mail: Mail, trail: Sequence[TrailEntry], done: Callable[[Exception | None], None]) -> None:
@@ -65,6 +68,12 @@ class MemorySpool:
 
     async def next_due(self) -> Mapping[str, float]:
         return {m.recipients[0].profile: 0.0 for m in self.waiting}
+
+    async def wake(self, profiles: Collection[str], now: float, seconds: float, most: int | None = None) -> int:
+        if self.wake_errors:
+            raise self.wake_errors.pop(0)
+        self.woken.append((frozenset(profiles), seconds, most))
+        return 0
 
     async def take_back(self, now: float) -> int:
         return 0

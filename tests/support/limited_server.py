@@ -1,6 +1,7 @@
 """A next hop, in a thread of this process, that takes few connections at a time, and one that comes and goes."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -45,12 +46,15 @@ class LimitedServer:
 
 
 @contextmanager
-def running(handler: Handler) -> Iterator[int]:
-    """Its port; in a thread of this process."""
+def running(handler: Handler, bound: socket.socket | None = None) -> Iterator[int]:
+    """Its port; in a thread of this process. `bound`: a socket that refused connections until now."""
     ready, facts = threading.Event(), list[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]]()
 
     async def run() -> None:
-        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        if bound is not None:
+            server = await asyncio.start_server(handler, sock=bound.dup())
+        else:
+            server = await asyncio.start_server(handler, "127.0.0.1", 0)
         stop = asyncio.Event()
         facts.append((asyncio.get_running_loop(), stop, server.sockets[0].getsockname()[1]))
         ready.set()

@@ -31,6 +31,19 @@ class RecipientState(StrEnum):
     """Deleted from the queue by an operator."""
 
 
+class Deferral(StrEnum):
+    """What put a recipient off last, until `due_at` (design section 3)."""
+
+    NONE = ""
+    """Nothing yet, or that no server could be addressed at all."""
+    SERVER_FAULT = "server-fault"
+    """The server's fault; it is due soon after a circuit of its profile closes."""
+    ANSWER = "answer"
+    """What the next hop answered, or that it did not answer the final dot: the schedule is kept."""
+    THROTTLED = "throttled"
+    """The next hop wanted less of us."""
+
+
 @dataclass(frozen=True, slots=True)
 class InlineOctets:
     """Content held in memory and in the database, wire form."""
@@ -78,6 +91,7 @@ class MailRecipient:
     """Attempts that used up a retry of the schedule."""
     waits: int = 0
     """Waits that used up none (throttle, all servers closed)."""
+    deferral: Deferral = Deferral.NONE
     delay_told: bool = False
     """The delay DSN has been sent or was not wanted."""
     uncertain_at: str = ""

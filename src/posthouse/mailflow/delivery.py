@@ -11,8 +11,10 @@ from dataclasses import replace
 from functools import partial
 
 from posthouse.core import preference, retry
+from posthouse.core.circuit import SPREAD_SECONDS
 from posthouse.core.inventory import Inventory
 from posthouse.core.mail import (
+    Deferral,
     Mail,
     MailRecipient,
     RecipientState,
@@ -23,7 +25,7 @@ from posthouse.core.profile import Preference, ServerProfile
 from posthouse.mailflow.active import ActiveQueue, NextHop, Parcel, parcels
 from posthouse.mailflow.addressing import Settled, Walk, Walked
 from posthouse.mailflow.notices import Generated, Notices
-from posthouse.mailflow.servers import Servers
+from posthouse.mailflow.servers import Servers, Wake
 from posthouse.ports import Acted, Age, LeaseLost, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings
 from posthouse.telemetry import DeliveryLog, logger
@@ -56,6 +58,8 @@ class Delivery:
         self.servers = Servers(tools.relay, tools.clock, tools.random, per_server)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
+        self._to_wake: list[Wake] = []
+        self._waking = False
         self._stopping = False
         self.relayed = 0
 
@@ -120,13 +124,39 @@ class Delivery:
                 await self._look_for_old()
 
     def look_at_servers(self) -> None:
-        """Starts probes that are due; lets next hops go on that have a server again."""
+        """Starts probes that are due; lets next hops go on that have a server again, and wakes their mail."""
         self.servers.look()
         for name in self._queue.paused():
             profile = self.inventory.profiles.get(name)
             if profile is None or self.servers.admits(profile):
                 self._queue.hop(name).paused = False
                 self._start(name)
+        self._to_wake = list(dict.fromkeys([*self._to_wake, *self.servers.to_wake(self.inventory.profiles.values())]))
+        if self._to_wake and not self._waking and not self._stopping:
+            self._waking = True
+            waking = asyncio.get_running_loop().create_task(self._wake())
+            self._tasks.add(waking)
+            waking.add_done_callback(self._tasks.discard)
+
+    async def _wake(self) -> None:
+        """Mail put off because of the server's fault goes on; what cannot be woken now is at the next look."""
+        try:
+            while self._to_wake:
+                wake = self._to_wake.pop(0)
+                now, seconds, most = self._tools.clock.now(), SPREAD_SECONDS, None
+                if wake.first:
+                    seconds, most = 0, 1
+                try:
+                    woken = await self._tools.spool.wake(wake.profiles, now, seconds, most)
+                except Exception:
+                    self._to_wake.append(wake)
+                    raise
+                if woken:
+                    log.info("deferred mail woken", next_hops=sorted(wake.profiles), recipients=woken)
+        except Exception as error:
+            log.error("deferred mail not woken", error=repr(error))
+        finally:
+            self._waking = False
 
     async def _look_for_old(self) -> None:
         """Mail of a paused next hop is not looked at otherwise; senders are owed the delay DSN all the same, and the
@@ -327,6 +357,7 @@ class Delivery:
                     state=RecipientState.QUEUED,
                     due_at=due_at,
                     tries=recipient.tries + 1,
+                    deferral=_deferral(result.result),
                     detail=result.reply,
                     uncertain_at=uncertain_at,
                 )
@@ -343,6 +374,7 @@ class Delivery:
             state=RecipientState.QUEUED,
             due_at=now if result.result is Result.WAITS else due_at,
             waits=recipient.waits + 1,
+            deferral=_deferral(result.result),
             detail=result.reply,
         )
 
@@ -401,6 +433,19 @@ class Delivery:
                 self.servers.probe_all()
             await self.look()
         return acted
+
+
+def _deferral(result: Result) -> Deferral:
+    """What `result` put a recipient off for."""
+    match result:
+        case Result.SERVER_FAULT:
+            return Deferral.SERVER_FAULT
+        case Result.TRANSIENT | Result.LATER | Result.AGAIN | Result.UNCERTAIN:
+            return Deferral.ANSWER
+        case Result.THROTTLED:
+            return Deferral.THROTTLED
+        case Result.WAITS | Result.RELAYED | Result.PERMANENT:
+            return Deferral.NONE
 
 
 def _concerns(command: QueueCommand, parcel: Parcel) -> bool:

@@ -9,7 +9,7 @@ Source: design section 3 (Circuit, Throttle), section 2 item 7.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, replace
 
 from posthouse.core import circuit, throttle
@@ -44,6 +44,16 @@ class LoginUnderWay:
     decided: asyncio.Event
 
 
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Mail put off because of the server's fault is to be woken."""
+
+    profiles: frozenset[str]
+    """Those that name the server."""
+    first: bool
+    """Only one mail, which goes first; else all, spread over `circuit.SPREAD_SECONDS`."""
+
+
 class _Circuit:
     """A circuit and the profile to probe it with."""
 
@@ -52,6 +62,10 @@ class _Circuit:
         self.state = CircuitState(since=now)
         self.profile: ServerProfile | None = None
         self.server = ""
+
+    def is_of(self, profile: ServerProfile) -> bool:
+        """The profile has a server behind this circuit."""
+        raise NotImplementedError
 
     @property
     def why_not(self) -> str:
@@ -64,13 +78,22 @@ class _Endpoint(_Circuit):
         self.limit = throttle.unthrottled(ceiling)
         self.in_use = 0
 
+    def is_of(self, profile: ServerProfile) -> bool:
+        return any(_address(server) == self.name for server in profile.server_texts)
+
 
 class _Identity(_Circuit):
-    lock: LoginLock | None = None
-    accepted = -1
-    """Latest revision of a profile whose login was accepted there; an older one of the same login needs no proof."""
-    trying: asyncio.Event | None = None
-    """A login is under way that was never accepted."""
+    def __init__(self, name: str, now: float, key: Hashable) -> None:
+        super().__init__(name, now)
+        self._key = key
+        self.lock: LoginLock | None = None
+        self.accepted = -1
+        """Latest revision of a profile whose login was accepted there; an older one of the same login needs no proof."""
+        self.trying: asyncio.Event | None = None
+        """A login is under way that was never accepted."""
+
+    def is_of(self, profile: ServerProfile) -> bool:
+        return any(_identity_key(profile, server) == self._key for server in profile.server_texts)
 
     def refused(self, now: float, revision: int) -> None:
         """534 or 535 to AUTH."""
@@ -185,6 +208,8 @@ class Servers:
         self._found: dict[tuple[str, int, str], tuple[_Endpoint, _Identity]] = {}
         """By profile, revision and server: spares the long keys."""
         self._probes: set[asyncio.Task[None]] = set()
+        self._to_wake: list[tuple[_Circuit, bool]] = []
+        """Circuits that closed, or (True) that await a first mail, until `to_wake` is asked."""
 
     def now(self) -> float:
         return self._clock.monotonic()
@@ -256,7 +281,7 @@ class Servers:
         key = _identity_key(profile, server)
         identity = self._identities.get(key)
         if identity is None:
-            identity = self._identities[key] = _Identity(f"{server} as {profile.name}", self.now())
+            identity = self._identities[key] = _Identity(f"{server} as {profile.name}", self.now(), key)
         endpoint.profile, endpoint.server = profile, server
         identity.profile, identity.server = profile, server
         self._found[profile.name, profile.revision, server] = endpoint, identity
@@ -272,8 +297,17 @@ class Servers:
                     log.warning("circuit opened", server=of.name, reason=reason)
                 case circuit.Closed():
                     log.info("circuit closed", server=of.name)
-                case circuit.ProbeAt() | circuit.WakeOne():
+                    self._to_wake.append((of, False))
+                case circuit.WakeOne():
+                    self._to_wake.append((of, True))
+                case circuit.ProbeAt():
                     pass  # `look` comes round every second
+
+    def to_wake(self, profiles: Collection[ServerProfile]) -> list[Wake]:
+        """What has come up since it was asked last."""
+        found, self._to_wake = self._to_wake, []
+        wakes = [Wake(frozenset(p.name for p in profiles if of.is_of(p)), first) for of, first in found]
+        return [wake for wake in wakes if wake.profiles]
 
     def limit(self, endpoint: _Endpoint, event: throttle.Event) -> None:
         endpoint.limit, actions = throttle.step(endpoint.limit, event, self.now())

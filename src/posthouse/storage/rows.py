@@ -11,7 +11,7 @@ from functools import lru_cache
 from sqlalchemy import Row
 
 from posthouse.core.envelope import Body, SessionFacts
-from posthouse.core.mail import AttemptRow, Content, Mail, MailId, MailRecipient, RecipientState, TrailEntry
+from posthouse.core.mail import AttemptRow, Content, Deferral, Mail, MailId, MailRecipient, RecipientState, TrailEntry
 from posthouse.core.way import WayFacts
 
 RowTuple = tuple[object, ...]
@@ -74,6 +74,7 @@ def recipient_row(mail_id: MailId, r: MailRecipient, now: float) -> RowTuple:
         r.due_at,
         r.tries,
         r.waits,
+        r.deferral.value,
         r.delay_told,
         r.uncertain_at,
         r.notify,
@@ -137,6 +138,7 @@ def recipient_from(row: Row[tuple[object, ...]], state: RecipientState) -> MailR
         due_at=m["due_at"],
         tries=m["tries"],
         waits=m["waits"],
+        deferral=Deferral(m["deferral"]),
         delay_told=bool(m["delay_told"]),
         uncertain_at=m["uncertain_at"],
         notify=m["notify"],

@@ -152,6 +152,7 @@ recipient = sa.Table(
     sa.Column("due_at", sa.Double, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("waits", sa.Integer, nullable=False),
+    sa.Column("deferral", sa.Text, nullable=False),
     sa.Column("delay_told", sa.Boolean, nullable=False),
     sa.Column("uncertain_at", sa.Text, nullable=False),
     sa.Column("notify", sa.Text, nullable=False),
@@ -164,6 +165,7 @@ recipient = sa.Table(
 IS_ACTIVE = recipient.c.state == sa.literal_column("'active'")
 IS_QUEUED = recipient.c.state == sa.literal_column("'queued'")
 IS_HELD = recipient.c.state == sa.literal_column("'held'")
+IS_SERVERS_FAULT = recipient.c.deferral == sa.literal_column("'server-fault'")
 # Straight-through mail stays ACTIVE and never enters these: they hold what waits, by next hop.
 sa.Index(
     "recipient_due",
@@ -172,6 +174,14 @@ sa.Index(
     recipient.c.mail_id,
     sqlite_where=IS_QUEUED,
     postgresql_where=IS_QUEUED,
+)
+# What is woken when a circuit closes.
+sa.Index(
+    "recipient_server_fault",
+    recipient.c.profile,
+    recipient.c.due_at,
+    sqlite_where=sa.and_(IS_QUEUED, IS_SERVERS_FAULT),
+    postgresql_where=sa.and_(IS_QUEUED, IS_SERVERS_FAULT),
 )
 sa.Index(
     "recipient_held",

@@ -6,7 +6,7 @@ PostgreSQL there is one store, and a row per owner is its lease, renewed every 1
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,9 @@ from posthouse.telemetry import logger
 
 T = TypeVar("T")
 log = logger("spool")
+
+WOKEN_AT_ONCE = 1000
+"""Recipients in one transaction, so that waking a long queue does not hold up new mail."""
 
 
 class MailSpool:
@@ -97,6 +100,19 @@ class MailSpool:
             for profile, due_at in (await self._call(store, taking.next_due)).items():
                 found[profile] = min(due_at, found.get(profile, due_at))
         return found
+
+    async def wake(self, profiles: Collection[str], now: float, seconds: float, most: int | None = None) -> int:
+        woken = 0
+        for store in list(self._stores):
+            while True:
+                asked = WOKEN_AT_ONCE if most is None else min(WOKEN_AT_ONCE, most - woken)
+                if asked == 0:
+                    return woken
+                count = await self._call(store, _waking(store, profiles, now, seconds, asked))
+                woken += count
+                if count < asked:
+                    break
+        return woken
 
     async def take_back(self, now: float) -> int:
         if self._sqlite:
@@ -206,6 +222,12 @@ def _taking(
     store: MailStore, profile: str, now: float, limit: int, octets: int, age: Age | None
 ) -> Callable[[Batch], list[Mail]]:
     return lambda batch: taking.take_due(store, batch, profile, now, limit, octets, age)
+
+
+def _waking(
+    store: MailStore, profiles: Collection[str], now: float, seconds: float, most: int
+) -> Callable[[Batch], int]:
+    return lambda batch: taking.wake(store, batch, profiles, now, seconds, most)
 
 
 def _taking_back(store: MailStore, now: float) -> Callable[[Batch], int]:

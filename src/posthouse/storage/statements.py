@@ -106,7 +106,8 @@ class Statements:
             dialect,
             key=("mail_id", "seq"),
             changing=(
-                "rule profile version state due_at tries waits delay_told uncertain_at detail updated_at".split()  # noqa: SIM905
+                *("rule", "profile", "version", "state", "due_at", "tries", "waits", "deferral"),
+                *("delay_told", "uncertain_at", "detail", "updated_at"),
             ),
         )
         m = schema.mail.c

@@ -1,10 +1,10 @@
 """Taking mail from the queue: what is due, and what a dead owner left."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Double, and_, literal_column, or_, select, text, tuple_, update
 
 from posthouse.core.mail import (
     Content,
@@ -21,6 +21,10 @@ from posthouse.storage.batch import Batch, Hand
 from posthouse.storage.content import TEMPORARY
 from posthouse.storage.mail_store import MailStore
 from posthouse.storage.rows import cuts_from, mail_from, recipient_from, trail_row
+
+# In [0, 1), another for each row.
+_CHANCE_SQLITE = literal_column("((random() & 1073741823) / 1073741824.0)", Double)
+_CHANCE_POSTGRESQL = literal_column("random()", Double)
 
 # A loose index scan: one step of recipient_due for each profile, however many rows it has.
 _NEXT_DUE = text("""
@@ -201,6 +205,28 @@ def take_back(store: MailStore, batch: Batch, now: float) -> int:
             entry = TrailEntry(now, "taken-over", {"by": store.owner, "from": left[mail_id]})
             batch.trail.append(trail_row(mail_id, hand.entries, entry))
     return len(ids)
+
+
+def wake(store: MailStore, batch: Batch, profiles: Collection[str], now: float, seconds: float, most: int) -> int:
+    """ports.Spool.wake for one store, in one statement; to be called again until it wakes fewer than `most`.
+
+    What is woken leaves the range that is looked at, so each further call begins at the next one.
+    """
+    r, m = schema.recipient.c, schema.mail.c
+    deferred = (
+        select(r.mail_id, r.seq)
+        .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
+        .where(schema.IS_QUEUED, schema.IS_SERVERS_FAULT, r.profile.in_(profiles), r.due_at > now + seconds)
+        .where(or_(m.lease_owner.is_(None), m.lease_owner == store.owner))
+        .limit(most)
+        .with_for_update(skip_locked=True)  # what another worker is taking or waking is left to it
+    )
+    chance = _CHANCE_SQLITE if store.database.sqlite else _CHANCE_POSTGRESQL
+    return batch.connection.execute(
+        update(schema.recipient)
+        .where(tuple_(r.mail_id, r.seq).in_(deferred))
+        .values(due_at=now + seconds * chance, updated_at=now)
+    ).rowcount
 
 
 def holds_open_mail(connection: Connection) -> bool:

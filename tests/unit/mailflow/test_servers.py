@@ -8,14 +8,14 @@ import pytest
 
 from posthouse.core.fields import Secret
 from posthouse.core.limits import Limits
-from posthouse.core.mail import Mail, RecipientState
+from posthouse.core.mail import Deferral, Mail, RecipientState
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
 from posthouse.core.profile import ServerProfile
 from posthouse.core.way import WayFacts
 from posthouse.mailflow.servers import LoginUnderWay, Ticket
 from posthouse.ports import Outcome
 from posthouse.settings import NodeSettings
-from support.flow import FAULT, OWN, PERMANENT, RELAYED, A, B, C, Flow, flow, mail
+from support.flow import FAULT, LATER, OWN, PERMANENT, RELAYED, TRANSIENT, UNCERTAIN, A, B, C, Flow, flow, mail
 
 YOU = "you@ours.example"
 OTHER = "someone@other.example"
@@ -130,6 +130,57 @@ def test_a_first_mail_that_fails_opens_the_circuit_again_and_waits_itself() -> N
     run(made, mail(YOU), 10)
     assert made.relay.servers == [A]
     assert made.states() == {YOU: RecipientState.QUEUED}
+
+
+def test_a_probe_that_succeeds_wakes_one_mail_and_the_first_delivery_all_the_others() -> None:
+    made = flow()
+    all_open(made)
+    made.relay.probe_faults.pop(A)
+    run(made, 10)
+    assert made.spool.woken == [(frozenset({"exchange"}), 0, 1)]
+    made.spool.woken.clear()
+    run(made, mail(YOU), 1)
+    assert made.relay.servers == [A]
+    assert made.spool.woken == [(frozenset({"exchange"}), 10, None)]
+
+
+def test_every_profile_that_names_the_server_is_woken_for() -> None:
+    made = flow()
+    all_open(made)
+    made.relay.probe_faults.pop(C)
+    run(made, to_other(), 10, 1)
+    assert made.relay.servers == [C]
+    assert made.spool.woken == [
+        (frozenset({"exchange", "other"}), 0, 1),
+        (frozenset({"exchange", "other"}), 10, None),
+    ]
+
+
+def test_mail_that_could_not_be_woken_is_at_the_next_look() -> None:
+    made = flow()
+    all_open(made)
+    made.relay.probe_faults.pop(A)
+    made.spool.wake_errors = [OSError("disk full"), OSError("disk full")]
+    run(made, 10)
+    assert made.spool.woken == []
+    run(made, 1)
+    assert made.spool.woken == [(frozenset({"exchange"}), 0, 1)]
+
+
+def test_what_put_a_mail_off_is_kept_with_it() -> None:
+    for answer, deferral in (
+        (FAULT, Deferral.SERVER_FAULT),
+        (LATER, Deferral.ANSWER),
+        (TRANSIENT, Deferral.ANSWER),
+        (UNCERTAIN, Deferral.ANSWER),
+        (RELAYED, Deferral.NONE),
+    ):
+        made = flow({C: [answer] * 2})
+        run(made, to_other())
+        assert made.spool.outcomes[-1].recipients[0].deferral is deferral, answer
+    made = flow({C: [RELAYED, BUSY]})
+    run(made, to_other(), to_other())
+    assert made.spool.outcomes[-1].recipients[0].deferral is Deferral.THROTTLED
 
 
 def test_an_operators_retry_of_all_lets_a_probe_go_at_once() -> None:
