@@ -27,6 +27,7 @@ from posthouse.core.mail_id import MailIds
 from posthouse.core.owner import Start
 from posthouse.inbound.listener import Listeners
 from posthouse.mailflow.delivery import Delivery
+from posthouse.mailflow.live import LiveRows
 from posthouse.mailflow.pipeline import Pipeline
 from posthouse.ports import InventoryStore, RevisionConflict, SystemClock, Tools, WorkerState
 from posthouse.settings import ListenerTls, NodeSettings, load_settings
@@ -332,22 +333,26 @@ class Worker:
         self._listeners.reload(fresh)
 
     async def _poll(self, clock: SystemClock, spool: storage.MailSpool) -> None:
-        """Looks for a new inventory revision and for commands; writes the live row, and once it is there says
+        """Looks for a new inventory revision and for commands; writes the live rows, and once the first is there says
         `ready`: a node whose workers are all ready is one whose /readyz counts them all."""
         loop = asyncio.get_running_loop()
         worker, since = self._boot.owner, clock.now() - 60
+        live = LiveRows(worker, self._delivery.servers, self._relay.pools.facts, clock)
         last: dict[str, object] = {}
         written = 0.0
         while True:
             try:
-                facts = self._facts()
                 now = clock.now()
-                if (facts != last and now - written >= 1) or now - written >= HEARTBEAT_SECONDS:
-                    state = WorkerState(worker, now, facts)
-                    await loop.run_in_executor(None, self._shared.commands.heartbeat, state)
-                    if not written:
-                        _say_ready()
-                    last, written = facts, now
+                if abs(now - written) >= 1:
+                    facts, rows = self._facts(), live.look(self._delivery.inventory.profiles.values())
+                    news = facts != last or rows.rows or rows.all
+                    if news or abs(now - written) >= HEARTBEAT_SECONDS:
+                        state = WorkerState(worker, now, facts)
+                        await loop.run_in_executor(None, self._shared.commands.heartbeat, state, rows)
+                        live.written(rows)
+                        if not written:
+                            _say_ready()
+                        last, written = facts, now
                 revision = await loop.run_in_executor(None, self._shared.inventory.revision)
                 if revision != self._pipeline.inventory.revision:
                     fresh = await loop.run_in_executor(None, load_inventory, self._shared.inventory)

@@ -334,6 +334,32 @@ class WorkerState:
     """JSON: {"sessions": n, "memory_mails": n, "received": n, "relayed": n, "inventory_revision": n, "pid": n}"""
 
 
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """Live row of one server of a profile as one worker sees it: written at most once a second when it changed."""
+
+    worker: str
+    profile: str
+    server: str
+    """Canonical specification."""
+    at: float
+    """Epoch seconds when it was written, as all times of the facts."""
+    facts: Mapping[str, object]
+    """JSON: {"endpoint": circuit, "identity": circuit, "login_locked_until": t, "not_now": text, "in_use": n,
+    "limit": n, "ceiling": n, "relayed": n, "served_at": t, "last_fault": text, "last_fault_at": t,
+    "pool": {"idle": n, "fresh": n, "reused": n, "stale": n, "opened": n}}; a circuit is
+    {"phase": text, "reason": text, "since": t, "next_probe": t, "faults": n}. docs/operations.md has the meanings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRows:
+    """What a worker has to write of its servers."""
+
+    rows: tuple[ServerState, ...] = ()
+    all: bool = False
+    """The worker has no others: what else stands in its name goes."""
+
+
 class Commands(Protocol):
     """Rows by which the console steers workers, and live rows of the workers."""
 
@@ -351,10 +377,14 @@ class Commands(Protocol):
     def begin(self, start: Start) -> None:
         """Before the first worker of this start: the live rows of the node's earlier starts go."""
 
-    def heartbeat(self, state: WorkerState) -> None: ...
+    def heartbeat(self, state: WorkerState, servers: ServerRows = ServerRows()) -> None:
+        """The worker's live row and those of its servers, in one commit."""
 
     def workers(self, now: float) -> list[WorkerState]:
         """Those of all nodes with a heartbeat younger than 15 s."""
+
+    def server_states(self, now: float) -> list[ServerState]:
+        """Rows of workers with a heartbeat younger than 15 s, by profile, server and worker."""
 
 
 @dataclass(frozen=True, slots=True)

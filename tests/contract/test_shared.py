@@ -2,18 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import pytest
+from sqlalchemy import func, select
 
 from posthouse.core.mail import MailId, RecipientState, TrailEntry
 from posthouse.core.owner import Start
-from posthouse.ports import Acted, MailQuery, QueueCommand, RevisionConflict, WorkerState
-from posthouse.storage import files
+from posthouse.ports import (
+    Acted,
+    MailQuery,
+    QueueCommand,
+    RevisionConflict,
+    ServerRows,
+    ServerState,
+    WorkerState,
+)
+from posthouse.storage import files, schema
 from posthouse.storage.history import History
 from posthouse.storage.open import SharedStore, open_shared
 from posthouse.storage.spool import MailSpool
@@ -134,6 +143,60 @@ def test_a_start_forgets_the_workers_of_its_nodes_earlier_starts(shared: SharedS
     assert [w.worker for w in commands.workers(NOW)] == ["axb/0/one"]
     made = commands.submit(QueueCommand(0, "retry", "op"), NOW)
     assert commands.progress(made, NOW).expected == 1
+
+
+def row(worker: str, server: str, facts: Mapping[str, object], profile: str = "exchange") -> ServerState:
+    return ServerState(worker, profile, server, NOW, facts)
+
+
+def beat(shared: SharedStore, worker: str, at: float, *rows: ServerState, whole: bool = False) -> None:
+    shared.commands.heartbeat(WorkerState(worker, at, {}), ServerRows(rows, all=whole))
+
+
+def known(shared: SharedStore, now: float = NOW) -> list[tuple[str, str, str, object]]:
+    return [(s.profile, s.server, s.worker, s.facts["in_use"]) for s in shared.commands.server_states(now)]
+
+
+def rows_stored(shared: SharedStore) -> int:
+    with shared.database.read() as connection:
+        return connection.scalar(select(func.count()).select_from(schema.server_state)) or 0
+
+
+def test_a_worker_writes_the_rows_of_its_servers_that_changed(shared: SharedStore) -> None:
+    refused = {"in_use": 0, "reason": "550 5.7.1 \0 \ud800 \N{SNOWMAN}"}
+    beat(shared, "w1", NOW, row("w1", "a", refused), row("w1", "b", {"in_use": 1}), whole=True)
+    beat(shared, "w0", NOW, row("w0", "a", {"in_use": 2}), row("w0", "c", {"in_use": 3}, "archive"), whole=True)
+    assert known(shared) == [
+        ("archive", "c", "w0", 3),
+        ("exchange", "a", "w0", 2),
+        ("exchange", "a", "w1", 0),
+        ("exchange", "b", "w1", 1),
+    ]
+    assert shared.commands.server_states(NOW)[2] == row("w1", "a", refused)
+    beat(shared, "w1", NOW + 1, row("w1", "b", {"in_use": 7}))
+    beat(shared, "w0", NOW + 1)
+    assert [in_use for *_, in_use in known(shared)] == [3, 2, 0, 7]
+
+
+def test_rows_of_servers_that_a_worker_knows_no_longer_vanish(shared: SharedStore) -> None:
+    beat(shared, "w0", NOW, row("w0", "a", {"in_use": 0}))
+    beat(shared, "w1", NOW, row("w1", "a", {"in_use": 0}), row("w1", "b", {"in_use": 0}))
+    beat(shared, "w1", NOW + 1, row("w1", "b", {"in_use": 1}), whole=True)
+    assert known(shared) == [("exchange", "a", "w0", 0), ("exchange", "b", "w1", 1)]
+
+
+def test_rows_of_a_worker_that_is_gone_are_not_told_and_later_removed(shared: SharedStore) -> None:
+    beat(shared, "gone", NOW, row("gone", "a", {"in_use": 1}), whole=True)
+    beat(shared, "w1", NOW + 15, row("w1", "a", {"in_use": 0}), whole=True)
+    assert [worker for _, _, worker, _ in known(shared, NOW + 15)] == ["w1"]
+    assert rows_stored(shared) == 2
+    beat(shared, "w1", NOW + 61, row("w1", "a", {"in_use": 1}))
+    assert rows_stored(shared) == 1
+
+
+def test_many_servers_are_written_at_once(shared: SharedStore) -> None:
+    beat(shared, "w0", NOW, *(row("w0", f"s{number:03d}", {"in_use": number}) for number in range(150)), whole=True)
+    assert [in_use for *_, in_use in known(shared)] == list(range(150))
 
 
 @pytest.fixture

@@ -111,6 +111,12 @@ def test_with_a_pool_mails_one_after_the_other_share_one_connection(loop: str) -
             assert relayed(await gateway.send(pooled(server)))
         assert len(sink.sessions) == 1
         assert gateway.idle(pooled(server)) == 1
+        pools = gateway.relay.pools
+        assert pools.facts("exchange", server) == {"idle": 1, "fresh": 1, "reused": 4, "stale": 0, "opened": 1}
+        assert await gateway.relay.probe(pooled(server), server, whole=False, login=True) == ""
+        assert pools.facts("exchange", server)["opened"] == 2
+        pools.retire({})
+        assert set(pools.facts("exchange", server).values()) == {0}
 
     with_sink(loop, work)
 
@@ -349,7 +355,7 @@ def test_a_stale_connection_costs_one_silent_try_and_blames_nobody(loop: str, en
         assert relayed(await gateway.send(by))
         answer = await gateway.send(by)
         assert relayed(answer)
-        assert gateway.relay.pools.counts(by.name)[1].stale == 1
+        assert gateway.relay.pools.use(by.name, by.server_texts[0]).stale == 1
 
     with_scripts(loop, work, first, second)
 

@@ -1,33 +1,48 @@
-"""A server that was gone comes back: what it is told of meanwhile, and when its mail goes on."""
+"""A server that was gone comes back: what people are told of it meanwhile, and when its mail goes on."""
 
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.backlog_drill import send
 from support.limited_server import LimitedServer, running
-from support.processes import inventory_for, serving
+from support.processes import Node, inventory_for, serving
 from support.server_drill import events
 from support.waiting import eventually
 
 MAILS = 12
 FIRST_STEP_SECONDS = 60
-"""Of the retry schedule (docs/standards.md)."""
+"""Of the retry schedule (core/retry.py)."""
+
+
+def state(node: Node, circuit: str) -> Mapping[str, Any] | None:
+    """The state of the one server, if its circuit is so."""
+    servers = node.get("server-profiles/next/state")["servers"]
+    assert isinstance(servers, list)
+    return servers[0] if servers[0]["circuit"] == circuit else None
 
 
 @pytest.mark.timeout(120)
-def test_mail_deferred_while_a_server_was_gone_goes_on_soon_after_it_returns(tmp_path: Path) -> None:
+def test_a_server_that_returns_is_told_and_gets_all_deferred_mail_soon(tmp_path: Path) -> None:
     server = LimitedServer(100)
     with socket.socket() as gone:
         gone.bind(("127.0.0.1", 0))
         with serving(tmp_path, inventory_for(gone.getsockname()[1])) as node:
-            began = time.monotonic()
+            assert eventually(lambda: state(node, "closed"), "a row of the server", 5)["workers"][0]["limit"] == 20
+            began, sent_at = time.monotonic(), time.time()
             send(node.port, "you@ours.example", MAILS)
-            eventually(lambda: list(events(node, "circuit opened")), "an open circuit")
+            found = eventually(lambda: state(node, "open"), "an open circuit in the state", 5)
+            assert found["reason"] == found["last_fault"] == "connection refused"
+            assert sent_at - 1 < found["last_fault_at"] < found["next_probe"] < sent_at + 20
             assert list(events(node, "deferred"))
             with running(server, gone):
                 eventually(lambda: server.taken == MAILS, "all mails", 60)
                 assert time.monotonic() - began < FIRST_STEP_SECONDS
+                found = eventually(lambda: state(node, "closed"), "a closed circuit in the state", 5)
+                eventually(lambda: (state(node, "closed") or {})["relayed"] == MAILS, "all counted", 5)
+                assert found["workers"][0]["not_now"] == ""
                 node.wait_empty(5)

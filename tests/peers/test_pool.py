@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from posthouse.clients.smtp import SmtpRelay
-from posthouse.clients.smtp_pool import PoolCounts
+from posthouse.clients.smtp_pool import PoolCounts, ServerUse
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import Result, ServerAnswer
 from posthouse.core.profile import ServerProfile
@@ -29,15 +29,15 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
                 yield f"smtp://127.0.0.1:{peer.port}"
 
 
-def with_relay(by: ServerProfile, work: Callable[[SmtpRelay], Awaitable[None]]) -> PoolCounts:
-    """What the pool of the profile has done."""
+def with_relay(by: ServerProfile, work: Callable[[SmtpRelay], Awaitable[None]]) -> tuple[PoolCounts, ServerUse]:
+    """What the pool of the profile has done, and what the connections to its server were used for."""
 
-    async def go() -> PoolCounts:
+    async def go() -> tuple[PoolCounts, ServerUse]:
         relay = SmtpRelay("mx1.example", Limits())
         await work(relay)
-        counts = relay.pools.counts(by.name)[1]
+        counts, use = relay.pools.counts(by.name)[1], relay.pools.use(by.name, by.server_texts[0])
         relay.close()
-        return counts
+        return counts, use
 
     return run("uvloop", go())
 
@@ -50,14 +50,15 @@ async def send(relay: SmtpRelay, by: ServerProfile, mails: int = 1) -> None:
 
 def test_one_connection_serves_mail_after_mail_and_none_is_kept_when_the_pool_is_off(server: str) -> None:
     on, off = profile(server, name="on", pool={"enabled": True}), profile(server, name="off")
-    assert with_relay(on, lambda relay: send(relay, on, 5)).reused == 4
-    assert with_relay(off, lambda relay: send(relay, off, 2)) == PoolCounts(full=2)
+    assert with_relay(on, lambda relay: send(relay, on, 5))[1] == ServerUse(fresh=1, reused=4, opened=1)
+    counts, use = with_relay(off, lambda relay: send(relay, off, 2))
+    assert (counts, use) == (PoolCounts(full=2), ServerUse(fresh=2, opened=2))
 
 
 def test_each_answers_rset_before_a_mail_on_a_kept_connection(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posthouse.clients.smtp_connection.RESET_SECONDS", -1.0)
     by = profile(server, pool={"enabled": True})
-    assert with_relay(by, lambda relay: send(relay, by, 4)) == PoolCounts(reused=3, kept=4)
+    assert with_relay(by, lambda relay: send(relay, by, 4))[0] == PoolCounts(kept=4)
 
 
 def test_a_pool_of_one_keeps_one_of_four(server: str) -> None:
@@ -67,7 +68,7 @@ def test_a_pool_of_one_keeps_one_of_four(server: str) -> None:
         await asyncio.gather(*(send(relay, by) for _ in range(4)))
         assert relay.pools.counts(by.name)[0] == 1
 
-    assert with_relay(by, work) == PoolCounts(kept=1, full=3)
+    assert with_relay(by, work)[0] == PoolCounts(kept=1, full=3)
 
 
 def test_what_is_not_reused_within_a_second_is_disconnected(server: str) -> None:
@@ -80,4 +81,4 @@ def test_what_is_not_reused_within_a_second_is_disconnected(server: str) -> None
                 await asyncio.sleep(0.01)
         await send(relay, by)
 
-    assert with_relay(by, work) == PoolCounts(kept=2, expired=1)
+    assert with_relay(by, work)[0] == PoolCounts(kept=2, expired=1)

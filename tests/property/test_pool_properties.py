@@ -82,6 +82,8 @@ class PoolAgainstModel(RuleBasedStateMachine):
             assert self.pool.idle == len(self.model) <= self.most
             first = self.model[0][2] + self.settings.expiry_seconds if self.model else None
             assert self.pool.next_expiry() == first
+            for server in {server for _, server, _ in self.model}:
+                assert self.pool.idle_to(server) == [s for _, s, _ in self.model].count(server)
 
 
 TestPoolAgainstModel = PoolAgainstModel.TestCase

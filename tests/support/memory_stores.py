@@ -13,6 +13,8 @@ from posthouse.ports import (
     MailQuery,
     QueueCommand,
     RevisionConflict,
+    ServerRows,
+    ServerState,
     StoredInventory,
     StoredProfile,
     WorkerState,
@@ -114,6 +116,7 @@ class MemoryCommands:
     submitted: list[QueueCommand] = field(default_factory=list)
     reports: dict[int, dict[str, Acted]] = field(default_factory=dict)
     obey: Callable[[QueueCommand], Acted] | None = None
+    servers: list[ServerState] = field(default_factory=list)
 
     def submit(self, command: QueueCommand, now: float) -> int:
         number = len(self.submitted) + 1
@@ -137,12 +140,24 @@ class MemoryCommands:
 
     def begin(self, start: Start) -> None:
         self.live = [worker for worker in self.live if Start.of(worker.worker).node != start.node]
+        self.servers = [row for row in self.servers if Start.of(row.worker).node != start.node]
 
-    def heartbeat(self, state: WorkerState) -> None:
+    def heartbeat(self, state: WorkerState, servers: ServerRows = ServerRows()) -> None:
         self.live = [worker for worker in self.live if worker.worker != state.worker] + [state]
+        fresh = {(row.worker, row.profile, row.server) for row in servers.rows}
+        self.servers = [
+            row
+            for row in self.servers
+            if (row.worker, row.profile, row.server) not in fresh and not (servers.all and row.worker == state.worker)
+        ] + list(servers.rows)
 
     def workers(self, now: float) -> list[WorkerState]:
         return [worker for worker in self.live if now - worker.at < 15]
+
+    def server_states(self, now: float) -> list[ServerState]:
+        alive = {worker.worker for worker in self.workers(now)}
+        found = [row for row in self.servers if row.worker in alive]
+        return sorted(found, key=lambda row: (row.profile, row.server, row.worker))
 
 
 @dataclass

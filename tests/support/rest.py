@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from posthouse.core.inventory import apply_document
 from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
-from posthouse.ports import Acted, WorkerState
+from posthouse.ports import Acted, ServerRows, ServerState, WorkerState
 from posthouse.settings import NodeSettings
 from posthouse.web.server import create_app
 from posthouse.web.tools import WebTools
@@ -68,6 +68,38 @@ class Rest:
 
     def heartbeat(self, worker: str, **facts: object) -> None:
         self.commands.heartbeat(WorkerState(worker, self.clock.now(), {"received": 3, "sessions": 1, **facts}))
+
+    def knows(self, worker: str, profile: str, server: str, **facts: object) -> None:
+        """A live worker's row of a server; what `facts` leave out is as at rest."""
+        circuit = {"phase": "closed", "reason": "", "since": self.clock.now(), "next_probe": None, "faults": 0}
+        known: dict[str, object] = {
+            "endpoint": circuit,
+            "identity": circuit,
+            "login_locked_until": None,
+            "not_now": "",
+            "in_use": 0,
+            "limit": 10,
+            "ceiling": 10,
+            "relayed": 0,
+            "served_at": None,
+            "last_fault": "",
+            "last_fault_at": None,
+            "pool": {"idle": 0, "fresh": 0, "reused": 0, "stale": 0, "opened": 0},
+            **facts,
+        }
+        row = ServerState(worker, profile, server, self.clock.now(), known)
+        state = WorkerState(worker, self.clock.now(), {"received": 3, "sessions": 1})
+        self.commands.heartbeat(state, ServerRows((row,)))
+
+    def circuit(self, reason: str, *, phase: str = "open", next_probe: float | None = None) -> dict[str, object]:
+        """For `knows`: a circuit that is not closed."""
+        return {
+            "phase": phase,
+            "reason": reason,
+            "since": self.clock.now(),
+            "next_probe": next_probe,
+            "faults": 3,
+        }
 
     @property
     def tools(self) -> WebTools:

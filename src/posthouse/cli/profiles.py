@@ -6,7 +6,7 @@ import typer
 
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
-from posthouse.cli.output import line, pairs, show_json, table
+from posthouse.cli.output import line, moment, pairs, show_json, table
 from posthouse.cli.remote import Remote, segment
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def show(
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
-    """One server profile."""
+    """One server profile, and what the workers know of its servers now."""
     with Remote(server, data_dir) as remote:
         profile = remote.get(f"/api/v1/server-profiles/{segment(name)}")
+        state = remote.get(f"/api/v1/server-profiles/{segment(name)}/state")
     if as_json:
-        show_json(profile)
+        show_json({**profile, "state": state["servers"]})
         return
     servers = cast(list[object], profile.pop("servers", []))
     pool = profile.pop("pool", None)
@@ -67,6 +68,25 @@ def show(
         pairs({f"pool.{key}": value for key, value in pool.items()})
     for number, one in enumerate(servers, 1):
         line(f"server {number}: {one}")
+    line("")
+    table(
+        ("Server", "Circuit", "Reason", "Next probe", "In use", "Kept idle", "Relayed", "Served last", "Last fault"),
+        (
+            (
+                one.get("server"),
+                one.get("circuit") or "not known yet",
+                one.get("reason"),
+                moment(one.get("next_probe")),
+                f"{one.get('in_use')} of {one.get('limit')}",
+                one.get("idle"),
+                one.get("relayed"),
+                moment(one.get("served_at")),
+                f"{moment(one.get('last_fault_at'))} {one.get('last_fault')}".strip(),
+            )
+            for one in cast(list[dict[str, object]], state["servers"])
+        ),
+        "It has no servers.",
+    )
 
 
 @uri_app.command()

@@ -82,7 +82,7 @@ class SmtpRelay:
             answer = await self._transact(profile, server, kept, transaction, may_finish)
             if not answer.fault or answer.mail_accepted:
                 return answer
-            self.pools.stale(profile)
+            self.pools.use(profile.name, server).stale += 1
         try:
             way = way_to(profile, server, self._digital_id)
         except (TlsSettingsError, SecretUnreadable) as error:
@@ -103,6 +103,7 @@ class SmtpRelay:
             connection = await self._connect(way)
         except (TlsSettingsError, SecretUnreadable, _NoConnection) as error:
             return str(error)
+        self.pools.use(profile.name, server).opened += 1
         try:
             return await connection.opened()
         finally:
@@ -122,6 +123,9 @@ class SmtpRelay:
             connection = await self._connect(way)
         except _NoConnection as error:
             return _unreached(transaction, error)
+        use = self.pools.use(profile.name, server)
+        use.opened += 1
+        use.fresh += 1
         if logged_in is not None:
             await self._log_in(connection, logged_in)
         return await self._transact(profile, server, connection, transaction, may_finish)

@@ -6,7 +6,7 @@ two logins never share one. Nothing here waits; a timer disconnects what expires
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.core.pool import Cache, ConnectionPool, NoPool
@@ -15,17 +15,28 @@ from posthouse.core.profile import ServerProfile
 
 @dataclass(slots=True)
 class PoolCounts:
-    """What a pool has done since the worker began."""
+    """What a pool has done since the worker began, or since the profile was edited."""
 
-    reused: int = 0
     kept: int = 0
     full: int = 0
     """Given back and disconnected: the pool was full, or the connection worn."""
     expired: int = 0
     closed: int = 0
     """By the server, while idle."""
+
+
+@dataclass(slots=True)
+class ServerUse:
+    """What the connections to one server of a profile were used for since the worker began."""
+
+    fresh: int = 0
+    """Transactions over a connection that was opened for them."""
+    reused: int = 0
+    """Transactions over a kept one."""
     stale: int = 0
-    """Found unfit only when used: one silent try on a fresh connection each."""
+    """Kept ones found unfit only when used: one silent try on a fresh connection each."""
+    opened: int = 0
+    """Connections opened, for probes too."""
 
 
 @dataclass(slots=True)
@@ -41,6 +52,8 @@ class SmtpPools:
     def __init__(self, share: Callable[[int], int]) -> None:
         self._share = share
         self._pools: dict[str, _ProfilePool] = {}
+        self._uses: dict[tuple[str, str], ServerUse] = {}
+        """By profile and server."""
         self._timer: asyncio.TimerHandle | None = None
 
     def acquire(self, profile: ServerProfile, server: str) -> SmtpConnection | None:
@@ -48,7 +61,7 @@ class SmtpPools:
         pool = self._pool(profile)
         while pool is not None and (connection := pool.cache.acquire(server)) is not None:
             if connection.take():
-                pool.counts.reused += 1
+                self.use(profile.name, server).reused += 1
                 return connection
             pool.counts.closed += 1
             connection.abort()
@@ -72,14 +85,13 @@ class SmtpPools:
         connection.keep(lambda unfit: self._unfit(pool, unfit))
         self._arm(pool.cache.next_expiry())
 
-    def stale(self, profile: ServerProfile) -> None:
-        """A connection that looked fit was not."""
-        pool = self._pool(profile)
-        if pool is not None:
-            pool.counts.stale += 1
-
     def retire(self, profiles: Mapping[str, ServerProfile]) -> None:
         """The inventory changed: connections of profiles that were edited or removed are disconnected."""
+        self._uses = {
+            (name, server): use
+            for (name, server), use in self._uses.items()
+            if name in profiles and server in profiles[name].server_texts
+        }
         for name, pool in list(self._pools.items()):
             profile = profiles.get(name)
             if profile is None or profile.revision != pool.revision:
@@ -90,6 +102,22 @@ class SmtpPools:
         """How many connections of a profile are kept idle, and what its pool has done."""
         pool = self._pools.get(name)
         return (pool.cache.idle, pool.counts) if pool is not None else (0, PoolCounts())
+
+    def idle_to(self, name: str, server: str) -> int:
+        """How many connections of a profile to one server are kept idle."""
+        pool = self._pools.get(name)
+        return pool.cache.idle_to(server) if pool is not None else 0
+
+    def facts(self, name: str, server: str) -> dict[str, int]:
+        """For the live row of one server of a profile."""
+        return {"idle": self.idle_to(name, server), **asdict(self.use(name, server))}
+
+    def use(self, name: str, server: str) -> ServerUse:
+        """To be counted in, and read, for one server of a profile."""
+        use = self._uses.get((name, server))
+        if use is None:
+            use = self._uses[name, server] = ServerUse()
+        return use
 
     def close(self) -> None:
         """Disconnects everything, for the end of the process."""

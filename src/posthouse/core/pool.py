@@ -32,6 +32,9 @@ class Cache(Protocol[C]):
     def idle(self) -> int:
         """How many connections are kept."""
 
+    def idle_to(self, server: str) -> int:
+        """How many of them are to this server."""
+
     def acquire(self, server: str) -> C | None:
         """The connection to this server that was used latest; it is the caller's from now on."""
 
@@ -73,6 +76,9 @@ class ConnectionPool(Generic[C]):
     @property
     def idle(self) -> int:
         return len(self._kept)
+
+    def idle_to(self, server: str) -> int:
+        return len(self._by_server.get(server, ()))
 
     def acquire(self, server: str) -> C | None:
         idle = self._by_server.get(server)
@@ -125,6 +131,9 @@ class NoPool(Generic[C]):
 
     __slots__ = ()
     idle = 0
+
+    def idle_to(self, server: str) -> int:
+        return 0
 
     def acquire(self, server: str) -> C | None:
         return None

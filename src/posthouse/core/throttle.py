@@ -169,6 +169,10 @@ class LoginLock:
     revision: int
     """Of the profile, when it was locked."""
 
+    @property
+    def until(self) -> float:
+        return self.locked_at + LOGIN_LOCK_SECONDS
+
     def holds(self, now: float, revision: int) -> bool:
         """`revision`: of the profile now."""
-        return revision <= self.revision and now - self.locked_at < LOGIN_LOCK_SECONDS
+        return revision <= self.revision and now < self.until

@@ -11,6 +11,7 @@ Source: design section 3 (Circuit, Throttle), section 2 item 7.
 import asyncio
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, replace
+from math import inf
 
 from posthouse.core import circuit, throttle
 from posthouse.core.circuit import Answered, CircuitState, Faulted, Served, SetOut, Withdrawn
@@ -62,6 +63,9 @@ class _Circuit:
         self.state = CircuitState(since=now)
         self.profile: ServerProfile | None = None
         self.server = ""
+        self.fault = ""
+        """Text of the last fault, whether it counted or not."""
+        self.fault_at = -inf
 
     def is_of(self, profile: ServerProfile) -> bool:
         """The profile has a server behind this circuit."""
@@ -69,7 +73,31 @@ class _Circuit:
 
     @property
     def why_not(self) -> str:
-        return f"circuit {self.state.phase.value}: {self.state.reason}"
+        going_first = ", one mail goes first" if self.state.phase is circuit.Phase.FIRST_OUT else ""
+        return f"circuit {self._phase}{going_first}: {self.state.reason}"
+
+    @property
+    def _phase(self) -> str:
+        """As people know it."""
+        match self.state.phase:
+            case circuit.Phase.CLOSED:
+                return "closed"
+            case circuit.Phase.OPEN:
+                return "open"
+            case circuit.Phase.FIRST_AWAITED | circuit.Phase.FIRST_OUT:
+                return "half-open"
+
+    def facts(self, epoch: Callable[[float], float | None]) -> dict[str, object]:
+        """For the live row."""
+        state = self.state
+        troubled = state.faults or state.phase is not circuit.Phase.CLOSED
+        return {
+            "phase": "half-open" if state.half_open else self._phase,
+            "reason": state.reason if troubled else "",
+            "since": epoch(state.since),
+            "next_probe": None if state.probing else epoch(state.next_probe_at),
+            "faults": state.faults,
+        }
 
 
 class _Endpoint(_Circuit):
@@ -88,7 +116,7 @@ class _Identity(_Circuit):
         self._key = key
         self.lock: LoginLock | None = None
         self.accepted = -1
-        """Latest revision of a profile whose login was accepted there; an older one of the same login needs no proof."""
+        """Latest revision of a profile whose login was accepted there; an older one needs no proof."""
         self.trying: asyncio.Event | None = None
         """A login is under way that was never accepted."""
 
@@ -98,6 +126,25 @@ class _Identity(_Circuit):
     def refused(self, now: float, revision: int) -> None:
         """534 or 535 to AUTH."""
         self.lock, self.accepted = LoginLock(now, revision), -1
+
+
+class _Tally:
+    """What one server of a profile has done since the worker began."""
+
+    __slots__ = ("relayed",)
+
+    def __init__(self) -> None:
+        self.relayed = 0
+        """Recipients."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """One server of a profile at one revision."""
+
+    endpoint: _Endpoint
+    identity: _Identity
+    tally: _Tally
 
 
 class Ticket:
@@ -112,14 +159,15 @@ class Ticket:
         "_open",
         "_profile",
         "_servers",
+        "_tally",
         "tries_login",
     )
 
-    def __init__(self, servers: "Servers", profile: ServerProfile, endpoint: _Endpoint, identity: _Identity) -> None:
+    def __init__(self, servers: "Servers", profile: ServerProfile, to: _Server) -> None:
         self._servers, self._profile = servers, profile
-        self._endpoint, self._identity = endpoint, identity
-        self._endpoint_era, self._identity_era = endpoint.state.era, identity.state.era
-        self._generation = endpoint.limit.generation
+        self._endpoint, self._identity, self._tally = to.endpoint, to.identity, to.tally
+        self._endpoint_era, self._identity_era = to.endpoint.state.era, to.identity.state.era
+        self._generation = to.endpoint.limit.generation
         self._open = True
         self.tries_login = False
         """The only mail that may log in there at present: over a fresh connection, saying `login_accepted`."""
@@ -156,7 +204,8 @@ class Ticket:
                     identity.refused(servers.now(), self._profile.revision)
             else:
                 self._say(Faulted(self._endpoint_era, answer.fault), Withdrawn(self._identity_era))
-        elif any(r.result is Result.RELAYED for r in results):
+        elif relayed := sum([r.result is Result.RELAYED for r in results]):
+            self._tally.relayed += relayed
             servers.served(endpoint)
             servers.served(identity)
             if endpoint.limit.limit < endpoint.limit.ceiling:
@@ -205,8 +254,10 @@ class Servers:
         self.ceiling = ceiling
         self._endpoints: dict[Hashable, _Endpoint] = {}
         self._identities: dict[Hashable, _Identity] = {}
-        self._found: dict[tuple[str, int, str], tuple[_Endpoint, _Identity]] = {}
+        self._found: dict[tuple[str, int, str], _Server] = {}
         """By profile, revision and server: spares the long keys."""
+        self._tallies: dict[tuple[str, str], _Tally] = {}
+        """By profile and server."""
         self._probes: set[asyncio.Task[None]] = set()
         self._to_wake: list[tuple[_Circuit, bool]] = []
         """Circuits that closed, or (True) that await a first mail, until `to_wake` is asked."""
@@ -218,19 +269,19 @@ class Servers:
 
     def set_out(self, profile: ServerProfile, server: str) -> Ticket | NotNow | LoginUnderWay:
         """A mail is about to be sent there, unless it may not, or not yet."""
-        endpoint, identity = self._of(profile, server)
-        why = self._why_not(profile, endpoint, identity)
+        to = self._of(profile, server)
+        why = self._why_not(profile, to)
         if why:
             return NotNow(why)
-        first_login = profile.password is not None and profile.revision > identity.accepted
-        if first_login and identity.trying is not None:
-            return LoginUnderWay(identity.trying)
-        endpoint.in_use += 1
-        ticket = Ticket(self, profile, endpoint, identity)
+        first_login = profile.password is not None and profile.revision > to.identity.accepted
+        if first_login and to.identity.trying is not None:
+            return LoginUnderWay(to.identity.trying)
+        to.endpoint.in_use += 1
+        ticket = Ticket(self, profile, to)
         if first_login:
             ticket.tries_login = True
-            identity.trying = asyncio.Event()
-        for of in (endpoint, identity):
+            to.identity.trying = asyncio.Event()
+        for of in (to.endpoint, to.identity):
             if of.state.phase is not circuit.Phase.CLOSED:  # else it changes nothing
                 self.step(of, SetOut())
         return ticket
@@ -255,9 +306,30 @@ class Servers:
 
     def admits(self, profile: ServerProfile) -> bool:
         """A mail may be sent to one of the profile's servers now."""
-        return any(not self._why_not(profile, *self._of(profile, server)) for server in profile.server_texts)
+        return any(not self._why_not(profile, self._of(profile, server)) for server in profile.server_texts)
 
-    def _why_not(self, profile: ServerProfile, endpoint: _Endpoint, identity: _Identity) -> str:
+    def facts(self, profile: ServerProfile, server: str, epoch: Callable[[float], float | None]) -> dict[str, object]:
+        """What is known of a server of the profile, for its live row. `epoch` makes epoch seconds of this clock's."""
+        to = self._of(profile, server)
+        endpoint, identity, lock = to.endpoint, to.identity, to.identity.lock
+        locked = lock is not None and lock.holds(self.now(), profile.revision)
+        last = max((endpoint, identity), key=lambda of: of.fault_at)
+        return {
+            "endpoint": endpoint.facts(epoch),
+            "identity": identity.facts(epoch),
+            "login_locked_until": epoch(lock.until) if lock is not None and locked else None,
+            "not_now": self._why_not(profile, to),
+            "in_use": endpoint.in_use,
+            "limit": endpoint.limit.limit,
+            "ceiling": endpoint.limit.ceiling,
+            "relayed": to.tally.relayed,
+            "served_at": epoch(endpoint.state.served_at),
+            "last_fault": last.fault,
+            "last_fault_at": epoch(last.fault_at),
+        }
+
+    def _why_not(self, profile: ServerProfile, to: _Server) -> str:
+        endpoint, identity = to.endpoint, to.identity
         if not circuit.admits(endpoint.state):
             return endpoint.why_not
         if not circuit.admits(identity.state):
@@ -270,7 +342,7 @@ class Servers:
             return f"the limit of {endpoint.limit.limit} open transactions is reached there"
         return ""
 
-    def _of(self, profile: ServerProfile, server: str) -> tuple[_Endpoint, _Identity]:
+    def _of(self, profile: ServerProfile, server: str) -> _Server:
         found = self._found.get((profile.name, profile.revision, server))
         if found is not None:
             return found
@@ -284,13 +356,16 @@ class Servers:
             identity = self._identities[key] = _Identity(f"{server} as {profile.name}", self.now(), key)
         endpoint.profile, endpoint.server = profile, server
         identity.profile, identity.server = profile, server
-        self._found[profile.name, profile.revision, server] = endpoint, identity
-        return endpoint, identity
+        tally = self._tallies.setdefault((profile.name, server), _Tally())
+        made = self._found[profile.name, profile.revision, server] = _Server(endpoint, identity, tally)
+        return made
 
     # --- steps --------------------------------------------------------------------------------------------
 
     def step(self, of: _Circuit, event: circuit.Event) -> None:
         of.state, actions = circuit.step(of.state, event, self.now(), self._random())
+        if isinstance(event, Faulted | circuit.ProbeFailed):
+            of.fault, of.fault_at = event.reason, self.now()
         for action in actions:
             match action:
                 case circuit.Opened(reason):
@@ -325,6 +400,7 @@ class Servers:
         """The inventory changed: what no profile names any more is forgotten."""
         self._found.clear()
         named = [(profile, server) for profile in profiles for server in profile.server_texts]
+        self._tallies = {(p.name, server): self._tallies.get((p.name, server), _Tally()) for p, server in named}
         addresses = {_address(server) for _, server in named}
         keys = {_identity_key(profile, server) for profile, server in named}
         self._endpoints = {key: e for key, e in self._endpoints.items() if key in addresses or e.in_use}

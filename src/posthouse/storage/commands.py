@@ -2,16 +2,20 @@
 
 import json
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
-from posthouse.ports import Acted, CommandProgress, QueueCommand, WorkerState
+from posthouse.ports import Acted, CommandProgress, QueueCommand, ServerRows, ServerState, WorkerState
 from posthouse.storage import schema
-from posthouse.storage.database import Database
+from posthouse.storage.database import Database, cursor_of
+from posthouse.storage.rows import encode
+from posthouse.storage.statements import Inserting
 
 ALIVE_SECONDS = 15.0
 KEPT_SECONDS = 3600.0
+GONE_SECONDS = 60.0
+"""After its last heartbeat a worker's rows of servers are removed; should it go on, it writes them again."""
 
 
 class Commands:
@@ -19,6 +23,12 @@ class Commands:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._put_server = Inserting(
+            schema.server_state,
+            database.engine.dialect,
+            key=("worker", "profile", "server"),
+            changing=("at", "facts"),
+        )
 
     def submit(self, command: QueueCommand, now: float) -> int:
         c, report = schema.command.c, schema.command_report
@@ -73,10 +83,11 @@ class Commands:
 
     def begin(self, start: Start) -> None:
         with self._database.write() as connection:
-            of_node = schema.worker.c.worker.startswith(f"{start.node}/", autoescape=True)
-            connection.execute(delete(schema.worker).where(of_node))
+            for table in (schema.worker, schema.server_state):
+                of_node = table.c.worker.startswith(f"{start.node}/", autoescape=True)
+                connection.execute(delete(table).where(of_node))
 
-    def heartbeat(self, state: WorkerState) -> None:
+    def heartbeat(self, state: WorkerState, servers: ServerRows = ServerRows()) -> None:
         w = schema.worker.c
         values = {"at": state.at, "facts": json.dumps(state.facts)}
         with self._database.write() as connection:
@@ -84,9 +95,35 @@ class Commands:
             if not changed.rowcount:
                 connection.execute(delete(schema.worker).where(w.at < state.at - KEPT_SECONDS))
                 connection.execute(insert(schema.worker).values(worker=state.worker, **values))
+            if servers.all or servers.rows:
+                self._write_servers(connection, state, servers)
+
+    def _write_servers(self, connection: Connection, state: WorkerState, servers: ServerRows) -> None:
+        s, w = schema.server_state.c, schema.worker.c
+        living = select(w.worker).where(w.at > state.at - GONE_SECONDS)
+        connection.execute(delete(schema.server_state).where(s.worker.not_in(living)))
+        if servers.all:
+            connection.execute(delete(schema.server_state).where(s.worker == state.worker))
+        rows = [(r.worker, r.profile, r.server, r.at, encode(r.facts)) for r in servers.rows]
+        with cursor_of(connection) as cursor:
+            self._put_server.execute(cursor, rows)
 
     def workers(self, now: float) -> list[WorkerState]:
         w = schema.worker.c
         with self._database.read() as connection:
             rows = connection.execute(select(schema.worker).where(w.at > now - ALIVE_SECONDS).order_by(w.worker))
             return [WorkerState(row.worker, row.at, json.loads(row.facts)) for row in rows]
+
+    def server_states(self, now: float) -> list[ServerState]:
+        s, w = schema.server_state.c, schema.worker.c
+        query = (
+            select(schema.server_state)
+            .join_from(schema.server_state, schema.worker, s.worker == w.worker)
+            .where(w.at > now - ALIVE_SECONDS)
+            .order_by(s.profile, s.server, s.worker)
+        )
+        with self._database.read() as connection:
+            return [
+                ServerState(row.worker, row.profile, row.server, row.at, json.loads(row.facts))
+                for row in connection.execute(query)
+            ]

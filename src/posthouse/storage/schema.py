@@ -83,6 +83,15 @@ worker = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("facts", sa.Text, nullable=False),
 )
+server_state = sa.Table(
+    "server_state",
+    shared,
+    sa.Column("worker", sa.Text, primary_key=True),
+    sa.Column("profile", sa.Text, primary_key=True),
+    sa.Column("server", sa.Text, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("facts", sa.Text, nullable=False),
+)
 
 mail = sa.Table(
     "mail",

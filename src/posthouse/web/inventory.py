@@ -14,11 +14,12 @@ from posthouse.core.policy import Decision
 from posthouse.core.preference import Rotation, order
 from posthouse.core.profile import ServerProfile
 from posthouse.core.smtp_path import parse_mailbox
-from posthouse.ports import StoredInventory
+from posthouse.ports import StoredInventory, StoredProfile
 from posthouse.settings import NodeSettings
 from posthouse.web.auth import Right, guarded
 from posthouse.web.problems import Json, Problem, invalid
-from posthouse.web.tools import Tools
+from posthouse.web.states import profile_state, server_texts
+from posthouse.web.tools import Tools, WebTools
 
 router = guarded(Right.CONFIG_READ)
 
@@ -32,6 +33,50 @@ _PROFILE = {
     "servers": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
     "preference": "failover",
     "tls": "none",
+}
+_CIRCUIT = {"phase": "closed", "reason": "", "since": 1763990000.0, "next_probe": None, "faults": 0}
+_OPEN = {
+    "phase": "open",
+    "reason": "connection refused",
+    "since": 1764000000.0,
+    "next_probe": 1764000040.0,
+    "faults": 3,
+}
+_STATE = {
+    "profile": "exchange",
+    "servers": [
+        {
+            "server": "smtp://10.0.0.1:25",
+            "circuit": "open",
+            "reason": "connection refused",
+            "next_probe": 1764000040.0,
+            "in_use": 0,
+            "limit": 20,
+            "idle": 0,
+            "relayed": 1200,
+            "served_at": 1763999990.0,
+            "last_fault": "connection refused",
+            "last_fault_at": 1764000000.0,
+            "workers": [
+                {
+                    "worker": "0a1b2c3d4e5f/0/8d7c6b5a",
+                    "at": 1764000000.5,
+                    "endpoint": _OPEN,
+                    "identity": _CIRCUIT,
+                    "login_locked_until": None,
+                    "not_now": "circuit open: connection refused",
+                    "in_use": 0,
+                    "limit": 20,
+                    "ceiling": 20,
+                    "relayed": 1200,
+                    "served_at": 1763999990.0,
+                    "last_fault": "connection refused",
+                    "last_fault_at": 1764000000.0,
+                    "pool": {"idle": 0, "fresh": 40, "reused": 1163, "stale": 2, "opened": 43},
+                }
+            ],
+        }
+    ],
 }
 
 
@@ -76,10 +121,26 @@ def list_profiles(tools: Tools) -> Json:
 )
 def get_profile(tools: Tools, name: str) -> Json:
     """By name, case ignored."""
-    for profile in tools.inventory.load().profiles:
-        if name_key(str(profile.document.get("name"))) == name_key(name):
-            return Json(dict(profile.document), headers={"ETag": etag(profile.revision)})
-    raise Problem(HTTPStatus.NOT_FOUND, "There is no server profile of that name.")
+    profile = _profile(tools, name)
+    return Json(dict(profile.document), headers={"ETag": etag(profile.revision)})
+
+
+@router.get(
+    "/server-profiles/{name}/state",
+    summary="What the workers know of the servers of a profile",
+    responses={
+        200: {
+            "description": "Per server the worst circuit and the sums over all workers, then each worker's row",
+            "content": {"application/json": {"example": _STATE}},
+        }
+    },
+)
+def get_profile_state(tools: Tools, name: str) -> Json:
+    """At most two seconds old. Times are epoch seconds; `circuit` is `open`, `half-open` or `closed`, null while no
+    worker has told. An endpoint, its limit and what is in use belong to all profiles that name it."""
+    document = _profile(tools, name).document
+    states = tools.commands.server_states(tools.clock.now())
+    return Json(profile_state(str(document["name"]), server_texts(document), states))
 
 
 @router.get("/rules", summary="All security rules, first match first")
@@ -135,6 +196,14 @@ def explain_rules(tools: Tools, question: Question) -> Json:
         raise invalid(faults)
     inventory = snapshot(tools.inventory.load())
     return Json({"items": [_answer(inventory, tools.settings, question, to) for to in question.to], "next": None})
+
+
+def _profile(tools: WebTools, name: str) -> StoredProfile:
+    """By name, case ignored; 404 if there is none."""
+    for profile in tools.inventory.load().profiles:
+        if name_key(str(profile.document.get("name"))) == name_key(name):
+            return profile
+    raise Problem(HTTPStatus.NOT_FOUND, "There is no server profile of that name.")
 
 
 def etag(revision: int) -> str:

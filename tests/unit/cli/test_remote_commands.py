@@ -216,6 +216,22 @@ def test_rules_and_profiles_are_listed_and_shown(cli: CommandLine) -> None:
         assert cli("profile", "show", "exchange", "--json").json["servers"][0] == "smtp://10.0.0.1:25"
 
 
+def test_profile_show_tells_how_its_servers_are(cli: CommandLine) -> None:
+    rest = cli.rest
+    refused = rest.circuit("connection refused", next_probe=rest.clock.now() + 40)
+    rest.knows("w/0", "exchange", "smtp://10.0.0.1:25", endpoint=refused, in_use=1, relayed=7)
+    with cli.node():
+        out = cli("profile", "show", "exchange").out
+        shown = cli("profile", "show", "exchange", "--json").json["state"]
+    first, second = (
+        next(line for line in reversed(out.splitlines()) if server in line) for server in ("10.0.0.1:25", "10.0.0.2")
+    )
+    for word in ("open", "connection refused", "2025-11-24 16:00:40Z", "1 of 10", "7"):
+        assert word in first, out
+    assert "not known yet" in second
+    assert [server["circuit"] for server in shown] == ["open", None]
+
+
 def test_explain_takes_its_addresses_from_the_file(cli: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "mail.eml"
     file.write_bytes(

@@ -458,7 +458,7 @@ def test_no_more_transactions_are_open_than_the_limit_says() -> None:
 
     async def go() -> None:
         profile = made.delivery.inventory.profiles["other"]
-        endpoint = made.delivery.servers._of(profile, C)[0]
+        endpoint = made.delivery.servers._of(profile, C).endpoint
         endpoint.limit = replace(endpoint.limit, limit=2)
         for _ in range(6):
             made.delivery.enqueue(made.delivery.admit(to_other()))

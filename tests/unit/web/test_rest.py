@@ -181,6 +181,52 @@ def test_the_etag_of_a_profile_changes_only_when_it_changes() -> None:
     assert client.get("/api/v1/server-profiles/archive").headers["etag"] == '"2"'
 
 
+def test_the_state_of_a_profile_sums_its_workers_up_per_server() -> None:
+    rest = Rest()
+    now, first = rest.clock.now(), "smtp://10.0.0.1:25"
+    pool = {"idle": 2, "fresh": 3, "reused": 40, "stale": 0, "opened": 3}
+    rest.knows("w/0", "exchange", first, in_use=3, relayed=40, served_at=now - 5, pool=pool)
+    rest.knows(
+        "w/1",
+        "exchange",
+        first,
+        endpoint=rest.circuit("connection refused", next_probe=now + 40),
+        identity=rest.circuit("535 5.7.8 wrong password", phase="half-open"),
+        relayed=2,
+        served_at=now - 90,
+        last_fault="connection refused",
+        last_fault_at=now - 1,
+    )
+    rest.knows("w/1", "archive", "smtp://10.0.0.3:25")
+    state = _json(rest.client().get("/api/v1/server-profiles/EXCHANGE/state"))
+    assert state["profile"] == "exchange"
+    one, other = state["servers"]
+    assert [row["worker"] for row in one.pop("workers")] == ["w/0", "w/1"]
+    assert one == {
+        "server": first,
+        "circuit": "open",
+        "reason": "connection refused",
+        "next_probe": now + 40,
+        "in_use": 3,
+        "limit": 20,
+        "idle": 2,
+        "relayed": 42,
+        "served_at": now - 5,
+        "last_fault": "connection refused",
+        "last_fault_at": now - 1,
+    }
+    assert (other["server"], other["circuit"], other["workers"]) == ("smtp://10.0.0.2:2525", None, [])
+    assert rest.client().get("/api/v1/server-profiles/nosuch/state").status_code == 404
+
+
+def test_a_worker_that_is_gone_tells_nothing_of_servers() -> None:
+    rest = Rest()
+    rest.knows("w/0", "exchange", "smtp://10.0.0.1:25", in_use=3)
+    rest.clock.epoch += 15
+    state = _json(rest.client().get("/api/v1/server-profiles/exchange/state"))
+    assert [server["workers"] for server in state["servers"]] == [[], []]
+
+
 def test_rules_come_in_their_order() -> None:
     assert [rule["name"] for rule in _json(Rest().client().get("/api/v1/rules"))["items"]] == ["old", "inbound"]
 

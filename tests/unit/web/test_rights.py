@@ -23,6 +23,7 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "queue/reroute", {"all": True, "target": "archive"}, {"administrator", "operator"}),
     ("GET", "server-profiles", None, READERS),
     ("GET", "server-profiles/exchange", None, READERS),
+    ("GET", "server-profiles/exchange/state", None, READERS),
     ("GET", "rules", None, READERS),
     ("POST", "rule-explanations", QUESTION, READERS),
     ("GET", "config", None, READERS),
