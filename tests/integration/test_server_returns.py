@@ -21,9 +21,14 @@ FIRST_STEP_SECONDS = 60
 
 def state(node: Node, circuit: str) -> Mapping[str, Any] | None:
     """The state of the one server, if its circuit is so."""
-    servers = node.get("server-profiles/next/state")["servers"]
-    assert isinstance(servers, list)
-    return servers[0] if servers[0]["circuit"] == circuit else None
+    (server,) = items(node.get("server-profiles/next/state"), "servers")
+    return server if server["circuit"] == circuit else None
+
+
+def items(document: Mapping[str, object], name: str = "items") -> list[Mapping[str, Any]]:
+    found = document[name]
+    assert isinstance(found, list)
+    return found
 
 
 @pytest.mark.timeout(120)
@@ -38,7 +43,11 @@ def test_a_server_that_returns_is_told_and_gets_all_deferred_mail_soon(tmp_path:
             found = eventually(lambda: state(node, "open"), "an open circuit in the state", 5)
             assert found["reason"] == found["last_fault"] == "connection refused"
             assert sent_at - 1 < found["last_fault_at"] < found["next_probe"] < sent_at + 20
-            assert list(events(node, "deferred"))
+            deferred = next(events(node, "deferred"))
+            (row,) = items(node.get("queue"))
+            assert row["waits_for"].startswith(f"{found['server']}: circuit open: connection refused, next probe ")
+            mail = node.get(f"mails/{deferred['id']}")
+            assert [r["waits_for"] for r in items(mail, "recipients")] == [row["waits_for"]]
             with running(server, gone):
                 eventually(lambda: server.taken == MAILS, "all mails", 60)
                 assert time.monotonic() - began < FIRST_STEP_SECONDS

@@ -76,6 +76,7 @@ def show(
         show_json(mail)
         return
     session = trail.mapping(mail.get("session"))
+    recipients = trail.mappings(mail.get("recipients"))
     pairs(
         {
             "Id": mail.get("id"),
@@ -103,10 +104,13 @@ def show(
                 r.get("tries"),
                 r.get("detail"),
             )
-            for r in trail.mappings(mail.get("recipients"))
+            for r in recipients
         ),
         "It has no recipients.",
     )
+    waiting = {r.get("profile"): r.get("waits_for") for r in recipients if r.get("waits_for")}
+    for profile, why in waiting.items():
+        line(f"{profile} waits for {why}")
     line("")
     table(
         ("Attempt", "Server", "Outcome", "Way"),

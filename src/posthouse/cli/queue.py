@@ -28,7 +28,7 @@ def list_(
         return
     rows = cast(list[dict[str, object]], answer["items"])
     table(
-        ("Next hop", "Queued", "Held", "Oldest mail", "Next attempt"),
+        ("Next hop", "Queued", "Held", "Oldest mail", "Next attempt", "Waits for"),
         (
             (
                 row.get("profile"),
@@ -36,6 +36,7 @@ def list_(
                 row.get("held"),
                 moment(row.get("oldest_at")),
                 moment(row.get("next_due")),
+                row.get("waits_for"),
             )
             for row in rows
         ),

@@ -12,6 +12,7 @@ from pydantic import StringConstraints
 from posthouse.ports import MailQuery
 from posthouse.web.auth import Right, guarded
 from posthouse.web.problems import Json, Problem
+from posthouse.web.states import Waiting
 from posthouse.web.tools import Tools, WebTools
 
 router = guarded(Right.MAILS_READ)
@@ -91,7 +92,7 @@ def list_failed(
 
 @router.get("/mails/{mail_id}", summary="One mail whole: session, recipients, attempts, trail")
 def get_mail(tools: Tools, mail_id: str) -> Json:
-    """The content itself is never shown.
+    """The content itself is never shown. A queued recipient has `waits_for`, as in the queue.
 
     `way` of an attempt is the connection it went over: `local`, `remote`, `tls` (version and cipher, or `none`),
     `certificate` (`verified`, `pinned`, `unverified` or `none`), `login` (the user name); null if there was none.
@@ -100,6 +101,13 @@ def get_mail(tools: Tools, mail_id: str) -> Json:
     found = tools.history.mail(mail_id) if _ID.fullmatch(mail_id) else None
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, "There is no mail of that id.")
+    recipients = found["recipients"]
+    if isinstance(recipients, list) and any(r["state"] == "queued" for r in recipients):
+        waiting = Waiting(tools)
+        told = [
+            {**r, "waits_for": waiting.reason(str(r["profile"]))} if r["state"] == "queued" else r for r in recipients
+        ]
+        return Json({**found, "recipients": told})
     return Json(found)
 
 

@@ -12,6 +12,7 @@ from posthouse.core.mail import MailId
 from posthouse.ports import CommandProgress, QueueCommand
 from posthouse.web.auth import CurrentKey, Right, actor, guarded
 from posthouse.web.problems import Json, invalid
+from posthouse.web.states import Waiting
 from posthouse.web.tools import Tools, WebTools
 
 router = guarded(Right.QUEUE_READ)
@@ -56,6 +57,8 @@ class QueueAction(BaseModel):
                                 "held": 0,
                                 "oldest_at": 1764000000.0,
                                 "next_due": None,
+                                "waits_for": "smtp://10.0.0.1:25: circuit open: connection refused, "
+                                "next probe 16:00:40Z",
                             }
                         ],
                         "next": None,
@@ -66,8 +69,12 @@ class QueueAction(BaseModel):
     },
 )
 def list_queue(tools: Tools) -> Json:
-    """`oldest_at` and `next_due` are epoch seconds."""
-    return Json({"items": tools.history.queue(), "next": None})
+    """`oldest_at` and `next_due` are epoch seconds. `waits_for` tells why no server of the profile may be addressed
+    now; null if one may, so that its mail only waits for the time of its next attempt, or is held."""
+    rows = tools.history.queue()
+    waiting = Waiting(tools)
+    items = [{**row, "waits_for": waiting.reason(str(row["profile"])) if row["queued"] else None} for row in rows]
+    return Json({"items": items, "next": None})
 
 
 @steering.post(

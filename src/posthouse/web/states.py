@@ -1,10 +1,15 @@
-"""What the workers' live rows say of a server profile: per server, over all workers."""
+"""What the workers' live rows say of a server profile: per server, over all workers; and why its mail waits."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from posthouse.ports import ServerState
+from posthouse.web.tools import WebTools
 
 Facts = Mapping[str, object]
+
+SERVERS_TOLD = 3
+"""Of those that a profile waits for, in one line."""
 
 _WORST_FIRST = ("open", "half-open", "closed")
 
@@ -45,6 +50,56 @@ def _server(server: str, rows: Sequence[ServerState]) -> dict[str, object]:
         "last_fault_at": moment(last_fault, "last_fault_at"),
         "workers": [{"worker": row.worker, "at": row.at, **row.facts} for row in rows],
     }
+
+
+class Waiting:
+    """Why mail waits now, by server profile; looked up once for an answer."""
+
+    def __init__(self, tools: WebTools) -> None:
+        now = tools.clock.now()
+        self._profiles = {str(p.document["name"]): p.document for p in tools.inventory.load().profiles}
+        self._anyone = bool(tools.commands.workers(now))
+        self._rows: dict[str, dict[str, dict[str, Facts]]] = {}
+        """By profile, worker and server."""
+        for state in tools.commands.server_states(now):
+            of_worker = self._rows.setdefault(state.profile, {}).setdefault(state.worker, {})
+            of_worker[state.server] = state.facts
+
+    def reason(self, name: str) -> str | None:
+        """One line for a mail administrator; None if a server of the profile may be addressed, so that mail is only
+        waiting for its time."""
+        if not self._anyone:
+            return "no worker is running"
+        document = self._profiles.get(name)
+        if document is None:
+            return "there is no server profile of this name any more"
+        servers, workers = server_texts(document), self._rows.get(name, {})
+        waiting = [
+            rows
+            for rows in workers.values()
+            if all(server in rows and text(rows[server], "not_now") for server in servers)
+        ]
+        if not waiting:
+            return None
+        told = [f"{server}: {_not_now(waiting[0][server])}" for server in servers[:SERVERS_TOLD]]
+        if len(servers) > SERVERS_TOLD:
+            told.append(f"and {len(servers) - SERVERS_TOLD} more servers")
+        part_of = f" (on {len(waiting)} of {len(workers)} workers)" if len(waiting) < len(workers) else ""
+        return "; ".join(told) + part_of
+
+
+def _not_now(facts: Facts) -> str:
+    """Why no mail goes to a server now, and until when."""
+    why = text(facts, "not_now")
+    probes = _moments((part(facts, name) for name in ("endpoint", "identity")), "next_probe")
+    if probes:
+        return f"{why}, next probe {_clock_time(probes[0])}"
+    locked_until = moment(facts, "login_locked_until")
+    return f"{why}, until {_clock_time(locked_until)}" if locked_until is not None else why
+
+
+def _clock_time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
 
 
 def part(facts: Facts, name: str) -> Facts:

@@ -147,6 +147,21 @@ def test_queue_list_is_a_table_per_next_hop(cli: CommandLine) -> None:
     assert "2025-11-24 15:59:00Z" in ran.out
 
 
+def test_why_mail_waits_is_told_by_queue_list_and_mail_show(cli: CommandLine) -> None:
+    rest = cli.rest
+    refused = rest.circuit("connection refused", next_probe=rest.clock.now() + 40)
+    for server in ("smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"):
+        rest.knows("w/0", "exchange", server, endpoint=refused, not_now="circuit open: connection refused")
+    why = "smtp://10.0.0.1:25: circuit open: connection refused, next probe 16:00:40Z"
+    with cli.node():
+        shown = cli("queue", "list").out
+        assert cli("queue", "list", "--json").json["items"][0]["waits_for"].startswith(why)
+        assert f"exchange waits for {why}" in cli("mail", "show", "01mail0001").out
+        assert "waits for" not in cli("mail", "show", "01mail0000").out
+    assert "Waits for" in shown
+    assert "circuit open: connection refused" in shown
+
+
 @pytest.mark.parametrize("action", ["retry", "hold", "release", "delete"])
 def test_queue_actions_name_their_mails(cli: CommandLine, action: str) -> None:
     with cli.node():

@@ -81,6 +81,79 @@ def test_the_queue_is_told_per_next_hop() -> None:
     assert page["items"][0]["profile"] == "exchange"
 
 
+FIRST, SECOND = "smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"
+
+
+def _refusing(rest: Rest, worker: str, server: str, seconds: float) -> None:
+    next_probe = rest.clock.now() + seconds
+    circuit = rest.circuit("connection refused", next_probe=next_probe)
+    rest.knows(worker, "exchange", server, endpoint=circuit, not_now="circuit open: connection refused")
+
+
+def _waits_for(rest: Rest) -> Any:
+    (row,) = _json(rest.client().get("/api/v1/queue"))["items"]
+    (recipient,) = _json(rest.client().get("/api/v1/mails/01mail0001"))["recipients"]
+    assert recipient["waits_for"] == row["waits_for"]
+    return row["waits_for"]
+
+
+def test_the_queue_tells_why_no_server_of_a_profile_may_be_addressed() -> None:
+    rest = Rest()
+    assert _waits_for(rest) is None
+    _refusing(rest, "w/0", FIRST, 40)
+    rest.knows("w/0", "exchange", SECOND)
+    assert _waits_for(rest) is None
+    locked = "the login was refused there and is left alone for 15 minutes"
+    rest.knows("w/0", "exchange", SECOND, not_now=locked, login_locked_until=rest.clock.now() + 900)
+    assert _waits_for(rest) == (
+        f"{FIRST}: circuit open: connection refused, next probe 16:00:40Z; {SECOND}: {locked}, until 16:15:00Z"
+    )
+    rest.knows("w/0", "exchange", SECOND, not_now="the limit of 10 open transactions is reached there")
+    assert _waits_for(rest).endswith(f"{SECOND}: the limit of 10 open transactions is reached there")
+
+
+def test_mail_that_waits_on_some_workers_only_is_told_as_that() -> None:
+    rest = Rest().with_live("w/0", "w/1")
+    for server in (FIRST, SECOND):
+        _refusing(rest, "w/0", server, 40)
+        rest.knows("w/1", "exchange", server)
+    assert _waits_for(rest).endswith("next probe 16:00:40Z (on 1 of 2 workers)")
+
+
+def test_a_long_list_of_servers_is_cut() -> None:
+    rest = Rest()
+    servers = [f"smtp://10.0.0.{number}:25" for number in range(1, 7)]
+    changed = {"server_profiles": [{"name": "exchange", "type": "smtp", "servers": servers}]}
+    _json(rest.client().post("/api/v1/config/apply", json=changed))
+    for server in servers:
+        _refusing(rest, "w/0", server, 40)
+    assert _waits_for(rest).split("; ")[2:] == [
+        "smtp://10.0.0.3:25: circuit open: connection refused, next probe 16:00:40Z",
+        "and 3 more servers",
+    ]
+
+
+def test_mail_waits_for_a_worker_or_for_a_profile_that_is_gone() -> None:
+    rest = Rest()
+    rest.clock.epoch += 60
+    assert _waits_for(rest) == "no worker is running"
+    rest = Rest()
+    rest.history.waiting = [{"profile": "former", "queued": 1, "held": 0, "oldest_at": 0.0, "next_due": 0.0}]
+    (row,) = _json(rest.client().get("/api/v1/queue"))["items"]
+    assert row["waits_for"] == "there is no server profile of this name any more"
+
+
+def test_what_is_only_held_or_has_ended_waits_for_nothing() -> None:
+    rest = Rest()
+    for server in (FIRST, SECOND):
+        _refusing(rest, "w/0", server, 40)
+    rest.history.waiting = [{"profile": "exchange", "queued": 0, "held": 2, "oldest_at": 0.0, "next_due": None}]
+    (row,) = _json(rest.client().get("/api/v1/queue"))["items"]
+    assert row["waits_for"] is None
+    (recipient,) = _json(rest.client().get("/api/v1/mails/01mail0000"))["recipients"]
+    assert "waits_for" not in recipient
+
+
 def test_an_action_is_submitted_and_answers_what_the_workers_reported() -> None:
     rest = Rest().with_live("n/0/b", "n/1/b")
     rest.commands.obey = lambda command: Acted(2, command.mails[:1])
