@@ -17,7 +17,7 @@ from posthouse.core.mail import (
     MailRecipient,
     TrailEntry,
 )
-from posthouse.core.outcome import ServerAnswer, Transaction
+from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
 from posthouse.core.profile import ServerProfile
 from posthouse.core.smtp_reply import Reply
@@ -222,9 +222,9 @@ class Relay(Protocol):
         `logged_in` is called once AUTH has succeeded, before the mail is sent. Never raises for anything the network
         does."""
 
-    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> str:
-        """Opens a session and quits; never sends mail. Empty if the server could be used, else why not. `whole`: with
-        STARTTLS and, if `login`, AUTH; else the greeting and EHLO only."""
+    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:
+        """Opens a session and quits; never sends mail. `whole`: with STARTTLS and, if `login`, AUTH; else
+        greeting and EHLO only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 from posthouse.clients.smtp import SmtpRelay
 from posthouse.clients.smtp_connection import RESET_SECONDS
 from posthouse.core.limits import Limits
-from posthouse.core.outcome import Result, ServerAnswer
+from posthouse.core.outcome import Probed, Result, ServerAnswer
 from posthouse.core.profile import ServerProfile
 from posthouse.lab.sink import Sink, SinkOptions
 from support.servers import LOOPS, Peer, Scripted, profile, run, scripted, transaction
@@ -113,7 +113,7 @@ def test_with_a_pool_mails_one_after_the_other_share_one_connection(loop: str) -
         assert gateway.idle(pooled(server)) == 1
         pools = gateway.relay.pools
         assert pools.facts("exchange", server) == {"idle": 1, "fresh": 1, "reused": 4, "stale": 0, "opened": 1}
-        assert await gateway.relay.probe(pooled(server), server, whole=False, login=True) == ""
+        assert await gateway.relay.probe(pooled(server), server, whole=False, login=True) == Probed()
         assert pools.facts("exchange", server)["opened"] == 2
         pools.retire({})
         assert set(pools.facts("exchange", server).values()) == {0}

@@ -19,10 +19,11 @@ def loop(request: pytest.FixtureRequest) -> str:
 def probe(loop: str, by: ServerProfile, *, whole: bool = False, login: bool = True) -> str:
     async def go() -> str:
         relay = SmtpRelay("mx1.example", Limits(connect_seconds=1, greeting_seconds=1))
-        fault = await relay.probe(by, by.server_texts[0], whole=whole, login=login)
+        found = await relay.probe(by, by.server_texts[0], whole=whole, login=login)
         relay.close()
         await relay.closed(10)
-        return fault
+        assert found.blame
+        return found.fault
 
     return run(loop, go())
 
@@ -31,7 +32,7 @@ def probe_script(loop: str, script: Script) -> str:
     async def go() -> str:
         async with scripted(script) as next_hop:
             relay = SmtpRelay("mx1.example", Limits(greeting_seconds=1))
-            return await relay.probe(profile(next_hop.server), next_hop.server, whole=False, login=True)
+            return (await relay.probe(profile(next_hop.server), next_hop.server, whole=False, login=True)).fault
 
     return run(loop, go())
 
@@ -59,6 +60,15 @@ def test_a_server_that_says_nothing_fails_the_probe_in_time(loop: str) -> None:
         await peer.end()
 
     assert probe_script(loop, script) == "no greeting within 1 s"
+
+
+def test_a_password_that_cannot_be_read_is_not_the_servers_fault(loop: str) -> None:
+    by = profile(
+        "smtp://127.0.0.1:25", username="us", password={"env": "NOT_SET_ANYWHERE"}, allow_plaintext_auth=True
+    )
+    found = run(loop, SmtpRelay("mx1.example", Limits()).probe(by, by.server_texts[0], whole=False, login=True))
+    assert not found.blame
+    assert "NOT_SET_ANYWHERE" in found.fault
 
 
 def test_a_refused_and_an_unanswered_connection_fail_the_probe(loop: str) -> None:

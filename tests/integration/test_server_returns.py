@@ -55,3 +55,20 @@ def test_a_server_that_returns_is_told_and_gets_all_deferred_mail_soon(tmp_path:
                 eventually(lambda: (state(node, "closed") or {})["relayed"] == MAILS, "all counted", 5)
                 assert found["workers"][0]["not_now"] == ""
                 node.wait_empty(5)
+
+
+@pytest.mark.timeout(120)
+def test_with_probe_seconds_a_dead_server_is_found_before_mail_is_sent_to_it(tmp_path: Path) -> None:
+    server = LimitedServer(100)
+    with socket.socket() as gone:
+        gone.bind(("127.0.0.1", 0))
+        port = gone.getsockname()[1]
+        config = 'hostname = "mx.test"\n[limits]\nprobe_seconds = 1\n'
+        with serving(tmp_path, inventory_for(port), config=config) as node:
+            assert eventually(lambda: state(node, "open"), "an open circuit", 20)["reason"] == "connection refused"
+            send(node.port, "you@ours.example", 1)
+            with running(server, gone):
+                node.wait_empty(30)
+            assert server.taken == 1
+            (mail,) = items(node.get("mails"))
+            assert [(r["state"], r["tries"]) for r in mail["recipients"]] == [("relayed", 0)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from posthouse.core.envelope import Body, SessionFacts
 from posthouse.core.inventory import Inventory, build_inventory
 from posthouse.core.mail import Content, InlineOctets, Mail, MailId, MailRecipient, RecipientState, TrailEntry
-from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Transaction
+from posthouse.core.outcome import Probed, RecipientResult, Result, ServerAnswer, Transaction
 from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.delivery import Delivery
 from posthouse.ports import Acted, Age, ContentSink, Outcome, QueueCommand, Tools
@@ -118,6 +118,8 @@ class ScriptedRelay:
     fresh: list[bool] = field(default_factory=list)
     probed: list[tuple[str, bool, bool]] = field(default_factory=list)
     probe_faults: dict[str, str] = field(default_factory=dict)
+    blame: bool = True
+    """Faults of probes are the server's."""
     dsn_offered: bool = False
     gate: asyncio.Event | None = None
 
@@ -146,9 +148,9 @@ class ScriptedRelay:
         at_fault = all(r.result is Result.SERVER_FAULT for r in results)
         return ServerAnswer(results, results[0].reply if at_fault else "", self.dsn_offered, ("S: ...",))
 
-    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> str:
+    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:
         self.probed.append((server, whole, login))
-        return self.probe_faults.get(server, "")
+        return Probed(self.probe_faults.get(server, ""), self.blame)
 
     @property
     def servers(self) -> list[str]:

@@ -17,7 +17,7 @@ from posthouse.clients.smtp_connection import MayFinish, SmtpConnection
 from posthouse.clients.smtp_pool import SmtpPools
 from posthouse.clients.way import DigitalId, SecretUnreadable, Way, way_to
 from posthouse.core.limits import Limits
-from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
+from posthouse.core.outcome import Probed, RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
@@ -92,7 +92,7 @@ class SmtpRelay:
             answer = await self._over(way.in_clear(), profile, server, transaction, may_finish)
         return answer
 
-    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> str:
+    async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:
         """ports.Relay.probe: greeting and EHLO; `whole`: STARTTLS and EHLO, too, and AUTH if `login`; QUIT."""
         try:
             way = way_to(profile, server, self._digital_id)
@@ -101,11 +101,13 @@ class SmtpRelay:
             elif not login:
                 way = way.without_login()
             connection = await self._connect(way)
-        except (TlsSettingsError, SecretUnreadable, _NoConnection) as error:
-            return str(error)
+        except (TlsSettingsError, SecretUnreadable) as error:
+            return Probed(str(error), blame=False)
+        except _NoConnection as error:
+            return Probed(str(error), error.blame)
         self.pools.use(profile.name, server).opened += 1
         try:
-            return await connection.opened()
+            return Probed(await connection.opened())
         finally:
             connection.quit()
 

@@ -12,7 +12,7 @@ endpoint + TLS settings + login + certificate (faults of TLS and AUTH). `step` i
 | `Faulted` of this era | one fault more; the third: OPEN | - | - | OPEN |
 | `Answered`, `Withdrawn`, `Faulted` of another era | - | - | - | - |
 | `ProbeStarted` (ValueError if one is under way) | probing | probing | probing | probing |
-| `ProbeSucceeded` (ValueError if none is, as below) | - | FIRST_AWAITED | - | - |
+| `ProbeSucceeded` (ValueError if none is, as below) | faults of probes taken back | FIRST_AWAITED | - | - |
 | `ProbeFailed` | as `Faulted` | waits longer | OPEN | OPEN |
 | `ProbeAbandoned` | - | waits as long again | - | - |
 | `ProbeWanted` | - | due now, unless probing | - | - |
@@ -65,6 +65,8 @@ class CircuitState:
     """Noted when a mail sets out and given back with what became of it."""
     faults: int = 0
     """In a row."""
+    probe_faults: int = 0
+    """How many of them were of probes. A probe that succeeds takes these back and no more: they came in no row."""
     waits: int = 0
     """Back-off: how many waits for a probe have passed or begun since the last delivery."""
     reason: str = ""
@@ -72,6 +74,8 @@ class CircuitState:
     probing: bool = False
     probed_at: float = -inf
     """When the last probe began."""
+    chance: float = 0.0
+    """In [0, 1), drawn then: how much sooner than by the schedule the next background probe comes."""
     next_probe_at: float = inf
     served_at: float = -inf
     """When the last delivery was made."""
@@ -187,7 +191,8 @@ def admits(state: CircuitState) -> bool:
 
 
 def probe_due(state: CircuitState, now: float, probe_seconds: float = 0) -> bool:
-    """A probe is to be started. `probe_seconds`: how often also servers that are not open are probed; 0: never."""
+    """A probe is to be started. `probe_seconds`: how often also servers that are not open are probed, up to a fifth
+    sooner; 0: never."""
     if state.probing:
         return False
     match state.phase:
@@ -196,7 +201,7 @@ def probe_due(state: CircuitState, now: float, probe_seconds: float = 0) -> bool
         case Phase.CLOSED | Phase.FIRST_AWAITED:
             quiet_until = state.served_at + QUIET_SECONDS
             last = max(state.since, state.probed_at)
-            return probe_seconds > 0 and now >= max(quiet_until, last + probe_seconds)
+            return probe_seconds > 0 and now >= max(quiet_until, last + probe_seconds * (1 - JITTER * state.chance))
         case Phase.FIRST_OUT:
             return False
 
@@ -219,11 +224,11 @@ def step(state: CircuitState, event: Event, now: float, jitter: float) -> Steppe
                 return state, ()
             return replace(state, phase=Phase.FIRST_OUT, since=now), ()
         case Served():
-            return _close(replace(state, faults=0, waits=0, served_at=now), now)
+            return _close(replace(state, faults=0, probe_faults=0, waits=0, served_at=now), now)
         case Answered(era):
             if era != state.era or state.phase not in (Phase.CLOSED, Phase.FIRST_OUT):
                 return state, ()
-            return _close(replace(state, faults=0), now)
+            return _close(replace(state, faults=0, probe_faults=0), now)
         case Withdrawn(era):
             if era != state.era or state.phase is not Phase.FIRST_OUT:
                 return state, ()
@@ -235,7 +240,7 @@ def step(state: CircuitState, event: Event, now: float, jitter: float) -> Steppe
         case ProbeStarted():
             if state.probing:
                 raise ValueError("a second probe started")
-            return replace(state, probing=True, probed_at=now), ()
+            return replace(state, probing=True, probed_at=now, chance=jitter), ()
         case ProbeWanted():
             if state.phase is not Phase.OPEN or state.probing:
                 return state, ()
@@ -253,12 +258,15 @@ def _probed(
     is_open = state.phase is Phase.OPEN
     match event:
         case ProbeSucceeded():
+            if state.phase is Phase.CLOSED:
+                # Only a mail takes faults of mails back: a greeting is less than they were about.
+                return replace(state, faults=state.faults - state.probe_faults, probe_faults=0), ()
             if not is_open:
-                return state, ()  # only a mail takes faults back: a greeting is less than they were about
+                return state, ()
             return replace(state, phase=Phase.FIRST_AWAITED, since=now, next_probe_at=inf), (WakeOne(),)
         case ProbeFailed(reason):
             if not is_open:
-                return _fault(state, reason, now, jitter)
+                return _fault(replace(state, probe_faults=state.probe_faults + 1), reason, now, jitter)
             return _await_probe(replace(state, reason=reason), state.waits, now, jitter)
         case ProbeAbandoned():
             return _await_probe(state, state.waits - 1, now, jitter) if is_open else (state, ())

@@ -45,6 +45,9 @@ TABLE: tuple[Limit, ...] = (
     Limit("final_dot_seconds", 600, 1, 3600, "seconds", "as client: reply to the final dot"),
     Limit("reply_octets", 65536, 4096, 1048576, "octets", "as client: longest reply, all its lines"),
     Limit("transactions_per_server", 20, 1, 1000, "transactions", "open at one server at a time, per node"),
+    Limit(
+        "probe_seconds", 0, 0, 86400, "seconds", "between probes of a server that is not used, per worker; 0: none"
+    ),
     Limit("memory_mails", 5000, 10, 1000000, "mails", "in the memory of a worker; further ones by id only"),
     Limit("memory_octets", 134217728, 1048576, 17179869184, "octets", "of content in the memory of a worker"),
     Limit("lifetime_seconds", 432000, 60, 2592000, "seconds", "from receipt until a failure DSN ends the tries"),
@@ -83,6 +86,7 @@ class Limits:
     final_dot_seconds: int = 600
     reply_octets: int = 65536
     transactions_per_server: int = 20
+    probe_seconds: int = 0
     memory_mails: int = 5000
     memory_octets: int = 134217728
     lifetime_seconds: int = 432000

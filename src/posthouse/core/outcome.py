@@ -80,6 +80,16 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """What a probe found out."""
+
+    fault: str = ""
+    """Why the server cannot be used, one sentence; empty if it can."""
+    blame: bool = True
+    """The fault is the server's, not one of this node (no local port, an unreadable password)."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerAnswer:
     """What addressing one server yielded."""
 

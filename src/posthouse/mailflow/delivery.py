@@ -126,6 +126,8 @@ class Delivery:
     def look_at_servers(self) -> None:
         """Starts probes that are due; lets next hops go on that have a server again, and wakes their mail."""
         self.servers.look()
+        if probe_seconds := self.settings.limits.probe_seconds:
+            self.servers.look_at_unused(self.inventory.profiles.values(), probe_seconds)
         for name in self._queue.paused():
             profile = self.inventory.profiles.get(name)
             if profile is None or self.servers.admits(profile):

@@ -16,7 +16,7 @@ from math import inf
 from posthouse.core import circuit, throttle
 from posthouse.core.circuit import Answered, CircuitState, Faulted, Served, SetOut, Withdrawn
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
-from posthouse.core.profile import ServerProfile
+from posthouse.core.profile import ServerProfile, ServiceType
 from posthouse.core.smtp_reply import Reply
 from posthouse.core.throttle import LimitState, LoginLock
 from posthouse.core.way import CLEAR_TEXT
@@ -101,8 +101,10 @@ class _Circuit:
 
 
 class _Endpoint(_Circuit):
-    def __init__(self, name: str, now: float, ceiling: int) -> None:
+    def __init__(self, name: str, now: float, ceiling: int, chance: float) -> None:
+        """`chance` in [0, 1): so that workers and servers are not probed in step."""
         super().__init__(name, now)
+        self.state = CircuitState(since=now, chance=chance)
         self.limit = throttle.unthrottled(ceiling)
         self.in_use = 0
 
@@ -349,7 +351,7 @@ class Servers:
         address = _address(server)
         endpoint = self._endpoints.get(address)
         if endpoint is None:
-            endpoint = self._endpoints[address] = _Endpoint(address, self.now(), self.ceiling)
+            endpoint = self._endpoints[address] = _Endpoint(address, self.now(), self.ceiling, self._random())
         key = _identity_key(profile, server)
         identity = self._identities.get(key)
         if identity is None:
@@ -415,14 +417,25 @@ class Servers:
     # --- probes -------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Starts the probes that are due; once a second."""
-        now = self.now()
+        """Starts the probes of open circuits that are due; once a second."""
         for of in (*self._endpoints.values(), *self._identities.values()):
-            if of.state.phase is not circuit.Phase.CLOSED and circuit.probe_due(of.state, now):
-                self.step(of, circuit.ProbeStarted())
-                task = asyncio.get_running_loop().create_task(self._probe(of))
-                self._probes.add(task)
-                task.add_done_callback(self._probes.discard)
+            if of.state.phase is not circuit.Phase.CLOSED:
+                self._look(of, 0)
+
+    def look_at_unused(self, profiles: Iterable[ServerProfile], probe_seconds: float) -> None:
+        """Starts the background probes that are due; once a second. A mail that is under way says more than a probe
+        would, and takes the room of one."""
+        named = [(p, server) for p in profiles if p.type is ServiceType.SMTP for server in p.server_texts]
+        for endpoint in {self._of(profile, server).endpoint for profile, server in named}:
+            if not endpoint.in_use:
+                self._look(endpoint, probe_seconds)
+
+    def _look(self, of: _Circuit, probe_seconds: float) -> None:
+        if circuit.probe_due(of.state, self.now(), probe_seconds):
+            self.step(of, circuit.ProbeStarted())
+            task = asyncio.get_running_loop().create_task(self._probe(of))
+            self._probes.add(task)
+            task.add_done_callback(self._probes.discard)
 
     async def _probe(self, of: _Circuit) -> None:
         assert of.profile is not None
@@ -431,10 +444,13 @@ class Servers:
             whole = isinstance(of, _Identity)
             lock = of.lock if isinstance(of, _Identity) else None
             login = whole and not (lock is not None and lock.holds(self.now(), of.profile.revision))
-            fault = await self._relay.probe(of.profile, of.server, whole=whole, login=login)
-            if login and isinstance(of, _Identity) and fault[:3] in _LOGIN_REFUSED:
+            found = await self._relay.probe(of.profile, of.server, whole=whole, login=login)
+            if login and isinstance(of, _Identity) and found.fault[:3] in _LOGIN_REFUSED:
                 of.refused(self.now(), of.profile.revision)
-            event = circuit.ProbeFailed(fault) if fault else circuit.ProbeSucceeded()
+            if not found.fault:
+                event = circuit.ProbeSucceeded()
+            elif found.blame:
+                event = circuit.ProbeFailed(found.fault)
         finally:
             self.step(of, event)
 

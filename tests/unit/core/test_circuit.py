@@ -218,9 +218,36 @@ def test_a_probe_that_fails_waits_longer() -> None:
     assert step(probing(OPEN), ProbeFailed("x"), NOW, 0.0) == (expected, (ProbeAt(NOW + 40),))
 
 
+def test_a_probe_that_succeeds_takes_back_faults_of_probes_and_none_of_mails() -> None:
+    state = after(CircuitState(since=0.0), Faulted(0, "mail"))
+    for _ in range(5):
+        state = after(state, ProbeStarted(), ProbeFailed("probe"), now=1.0)
+        assert (state.phase, state.faults, state.probe_faults) == (Phase.CLOSED, 2, 1)
+        state = after(state, ProbeStarted(), ProbeSucceeded(), now=2.0)
+        assert (state.phase, state.faults, state.probe_faults) == (Phase.CLOSED, 1, 0)
+
+
+@pytest.mark.parametrize("news", [Served(), Answered(0)], ids=["delivery", "answer"])
+def test_faults_of_probes_that_a_mail_took_back_are_not_taken_back_again(news: Event) -> None:
+    state = after(CircuitState(since=0.0), ProbeStarted(), ProbeFailed("probe"), news, Faulted(0, "mail"))
+    state = after(state, ProbeStarted(), ProbeSucceeded())
+    assert state.faults == 1
+
+
+def test_three_probes_in_a_row_that_fail_open() -> None:
+    state = CircuitState(since=0.0)
+    for _ in range(3):
+        state = after(state, ProbeStarted(), ProbeFailed("x"))
+    assert (state.phase, state.reason, state.era) == (Phase.OPEN, "x", 1)
+    state = after(
+        state, ProbeStarted(), ProbeSucceeded(), ProbeStarted(), ProbeSucceeded(), SetOut(), Faulted(1, "y")
+    )
+    assert (state.phase, state.reason) == (Phase.OPEN, "y")
+
+
 @pytest.mark.parametrize("state", [CLOSED, AWAITED, OUT], ids=["closed", "first awaited", "first out"])
 def test_a_probe_that_fails_is_a_fault_where_the_circuit_is_not_open(state: CircuitState) -> None:
-    expected = (reopened(over(state), "x"), (Opened("x"), ProbeAt(NOW + 40)))
+    expected = (replace(reopened(over(state), "x"), probe_faults=1), (Opened("x"), ProbeAt(NOW + 40)))
     assert step(probing(state), ProbeFailed("x"), NOW, 0.0) == expected
 
 
@@ -310,6 +337,16 @@ def test_with_probe_seconds_servers_that_are_not_open_are_probed_too(state: Circ
     assert not probe_due(probed, 629.0, 30)
     assert probe_due(probed, 630.0, 30)
     assert not probe_due(replace(state, probing=True), 1e9, 30)
+
+
+def test_background_probes_come_up_to_a_fifth_sooner_by_the_chance_of_the_one_before() -> None:
+    state = after(replace(CLOSED, chance=0.25), now=600.0)
+    assert not probe_due(state, 594.9, 100)
+    assert probe_due(state, 595.0, 100)
+    state, _ = step(state, ProbeStarted(), 600.0, 0.5)
+    state = after(state, ProbeSucceeded(), now=601.0)
+    assert not probe_due(state, 689.9, 100)
+    assert probe_due(state, 690.0, 100)
 
 
 def test_while_the_first_mail_is_out_no_probe_is_needed() -> None:

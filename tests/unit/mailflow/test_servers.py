@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -181,6 +182,69 @@ def test_what_put_a_mail_off_is_kept_with_it() -> None:
     made = flow({C: [RELAYED, BUSY]})
     run(made, to_other(), to_other())
     assert made.spool.outcomes[-1].recipients[0].deferral is Deferral.THROTTLED
+
+
+def probing(seconds: int = 100, **more: Any) -> Flow:
+    """Background probes are on."""
+    return flow(settings=NodeSettings("mx.ours.example", own_mail=OWN, limits=Limits(probe_seconds=seconds)), **more)
+
+
+def test_by_default_a_server_that_is_not_used_is_not_probed() -> None:
+    made = flow()
+    run(made, mail(YOU), *[1000] * 5)
+    assert made.relay.probed == []
+
+
+def test_with_probe_seconds_the_endpoint_of_each_server_of_each_profile_is_probed_every_so_often() -> None:
+    made = probing()
+    run(made, 1, 99)
+    assert made.relay.probed == []
+    run(made, 1)
+    assert sorted(made.relay.probed) == [(A, False, False), (B, False, False), (C, False, False)]
+    run(made, 99)
+    assert len(made.relay.probed) == 3
+    run(made, 1)
+    assert len(made.relay.probed) == 6
+
+
+def test_a_server_that_served_within_a_minute_or_has_a_mail_under_way_is_not_probed() -> None:
+    made = probing(30)
+    run(made, 1, 20, mail(YOU), 59)
+    assert {server for server, _, _ in made.relay.probed} == {B, C}
+    run(made, 1)
+    assert {server for server, _, _ in made.relay.probed} == {A, B, C}
+    made = probing(30)
+
+    async def go() -> None:
+        made.relay.gate = asyncio.Event()
+        made.delivery.enqueue(made.delivery.admit(to_other()))
+        for _ in range(2):
+            made.delivery.look_at_servers()
+            await asyncio.sleep(0)
+            made.clock.at += 40
+        assert {server for server, _, _ in made.relay.probed} == {A, B}
+        made.relay.gate.set()
+        await made.settle()
+
+    asyncio.run(go())
+
+
+def test_a_dead_server_is_found_before_mail_is_sent_to_it() -> None:
+    made = probing()
+    made.relay.probe_faults[A] = "connection refused"
+    run(made, 1, 101, 101, 101, mail(YOU))
+    assert made.relay.servers == [B]
+    (entry,) = [e for e in made.spool.outcomes[-1].trail if e.kind == "passed-over"]
+    assert entry.detail == {"servers": [{"server": A, "why": "circuit open: connection refused"}]}
+
+
+def test_trouble_of_our_own_is_no_fault_that_a_probe_finds() -> None:
+    made = probing()
+    made.relay.probe_faults = dict.fromkeys((A, B, C), "too many open files here")
+    made.relay.blame = False
+    run(made, *[101] * 6, mail(YOU))
+    assert len(made.relay.probed) > 12
+    assert made.relay.servers == [A]
 
 
 def test_an_operators_retry_of_all_lets_a_probe_go_at_once() -> None:
