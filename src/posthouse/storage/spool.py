@@ -7,6 +7,7 @@ PostgreSQL there is one store, and a row per owner is its lease, renewed every 1
 import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -103,12 +104,12 @@ class MailSpool:
 
     async def wake(self, profiles: Collection[str], now: float, seconds: float, most: int | None = None) -> int:
         woken = 0
-        for store in list(self._stores):
+        for store, profile in product(list(self._stores), sorted(profiles)):
             while True:
                 asked = WOKEN_AT_ONCE if most is None else min(WOKEN_AT_ONCE, most - woken)
                 if asked == 0:
                     return woken
-                count = await self._call(store, _waking(store, profiles, now, seconds, asked))
+                count = await self._call(store, _waking(store, profile, now, seconds, asked))
                 woken += count
                 if count < asked:
                     break
@@ -224,10 +225,8 @@ def _taking(
     return lambda batch: taking.take_due(store, batch, profile, now, limit, octets, age)
 
 
-def _waking(
-    store: MailStore, profiles: Collection[str], now: float, seconds: float, most: int
-) -> Callable[[Batch], int]:
-    return lambda batch: taking.wake(store, batch, profiles, now, seconds, most)
+def _waking(store: MailStore, profile: str, now: float, seconds: float, most: int) -> Callable[[Batch], int]:
+    return lambda batch: taking.wake(store, batch, profile, now, seconds, most)
 
 
 def _taking_back(store: MailStore, now: float) -> Callable[[Batch], int]:

@@ -1,6 +1,6 @@
 """Taking mail from the queue: what is due, and what a dead owner left."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,17 +207,17 @@ def take_back(store: MailStore, batch: Batch, now: float) -> int:
     return len(ids)
 
 
-def wake(store: MailStore, batch: Batch, profiles: Collection[str], now: float, seconds: float, most: int) -> int:
-    """ports.Spool.wake for one store, in one statement; to be called again until it wakes fewer than `most`.
-
-    What is woken leaves the range that is looked at, so each further call begins at the next one.
+def wake(store: MailStore, batch: Batch, profile: str, now: float, seconds: float, most: int) -> int:
+    """ports.Spool.wake for one store and profile, in one statement; to be called again until it wakes fewer than
+    `most`. What is woken leaves the range that is looked at, so each further call begins at the next one.
     """
     r, m = schema.recipient.c, schema.mail.c
     deferred = (
         select(r.mail_id, r.seq)
         .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
-        .where(schema.IS_QUEUED, schema.IS_SERVERS_FAULT, r.profile.in_(profiles), r.due_at > now + seconds)
+        .where(schema.IS_QUEUED, schema.IS_SERVERS_FAULT, r.profile == profile, r.due_at > now + seconds)
         .where(or_(m.lease_owner.is_(None), m.lease_owner == store.owner))
+        .order_by(r.due_at)  # as the index has them: whatever the statistics say, no planner reads a history for it
         .limit(most)
         .with_for_update(skip_locked=True)  # what another worker is taking or waking is left to it
     )
