@@ -356,9 +356,9 @@ class Worker:
                 revision = await loop.run_in_executor(None, self._shared.inventory.revision)
                 if revision != self._pipeline.inventory.revision:
                     fresh = await loop.run_in_executor(None, load_inventory, self._shared.inventory)
-                    self._pipeline.inventory = self._delivery.inventory = fresh
+                    self._pipeline.inventory = fresh
+                    self._delivery.take_inventory(fresh)
                     self._relay.pools.retire(fresh.profiles)
-                    self._delivery.servers.keep_only(fresh.profiles.values())
                     self._log.info("inventory in force", revision=fresh.revision)
                 for command in await loop.run_in_executor(None, self._shared.commands.pending, worker, since):
                     acted = await self._delivery.command(command)

@@ -70,6 +70,18 @@ class Delivery:
         self.servers.reload(per_server)
         self._queue.mails, self._queue.octets = settings.limits.memory_mails, settings.limits.memory_octets
 
+    def take_inventory(self, fresh: Inventory) -> None:
+        """The inventory in force from now on. Whoever edits a profile mends it: mail that its servers' faults put off
+        is woken, without waiting for the schedule."""
+        before = self.inventory.profiles
+        edited = {
+            p.name for p in fresh.profiles.values() if p.name in before and p.revision != before[p.name].revision
+        }
+        self.inventory = fresh
+        self.servers.keep_only(fresh.profiles.values())
+        if edited:
+            self._to_wake.append(Wake(frozenset(edited), first=False))
+
     @property
     def in_memory(self) -> int:
         """Parcels in this worker's memory."""

@@ -157,6 +157,15 @@ def test_every_profile_that_names_the_server_is_woken_for() -> None:
     ]
 
 
+def test_the_edit_of_a_profile_wakes_its_mail() -> None:
+    made = flow()
+    before = made.delivery.inventory
+    edited = {**before.profiles, "other": replace(before.profiles["other"], revision=7)}
+    made.delivery.take_inventory(replace(before, revision=7, profiles=edited))
+    run(made, 1)
+    assert made.spool.woken == [(frozenset({"other"}), 10, None)]
+
+
 def test_mail_that_could_not_be_woken_is_at_the_next_look() -> None:
     made = flow()
     all_open(made)
