@@ -133,7 +133,15 @@ class Spool(Protocol):
     `done` callbacks run on the event loop, in commit order. Every write of a batch shares one commit.
     """
 
-    def accept(self, mail: Mail, trail: Sequence[TrailEntry], done: Callable[[Exception | None], None]) -> None: ...
+    def accept(
+        self,
+        mail: Mail,
+        trail: Sequence[TrailEntry],
+        done: Callable[[Exception | None], None],
+        alone: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`alone` is called, before `done`, when the mail's commit is under way and no other unit shares it: there is
+        time for something else meanwhile."""
 
     def record(self, outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
         """Stores an outcome; deletes the content in the commit of the last recipient's final result

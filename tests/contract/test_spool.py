@@ -489,3 +489,21 @@ def test_looks_for_due_mail_use_the_index_of_due_mail(tmp_path: Path) -> None:
     assert "recipient_due" in str(plan)
     assert "TEMP B-TREE" not in str(plan)
     database.close()
+
+
+def test_a_mail_that_shares_its_commit_with_no_other_is_told_while_it_is_under_way(place: Place) -> None:
+    async def main() -> None:
+        spool = place.spool()
+        events: list[str] = []
+        alone, ended = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        spool.accept(mail(YOU), (), ended.set_result, lambda: alone.set_result(ended.done()))
+        assert await alone is False
+        assert await ended is None
+        both = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        for future in both:
+            spool.accept(mail(YOU), (), future.set_result, lambda: events.append("shared"))
+        assert await asyncio.gather(*both) == [None, None]
+        assert events == []
+        await spool.close()
+
+    run(main)

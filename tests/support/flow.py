@@ -43,8 +43,20 @@ class MemorySpool:
     """What `wake` was asked: profiles, seconds, most."""
     wake_errors: list[Exception] = field(default_factory=list)
     space: int = 1 << 40
+    commits: list[Callable[[Exception | None], None]] | None = None
+    """With a list, each mail's commit is under way until the test calls what is in it."""
 
-    def accept(self, mail: Mail, trail: Sequence[TrailEntry], done: Callable[[Exception | None], None]) -> None:
+    def accept(
+        self,
+        mail: Mail,
+        trail: Sequence[TrailEntry],
+        done: Callable[[Exception | None], None],
+        alone: Callable[[], None] = lambda: None,
+    ) -> None:
+        if self.commits is not None:
+            self.commits.append(done)
+            alone()
+            return
         if self.errors:
             done(self.errors.pop(0))
             return
@@ -122,6 +134,8 @@ class ScriptedRelay:
     """Faults of probes are the server's."""
     dsn_offered: bool = False
     gate: asyncio.Event | None = None
+    finished: int = 0
+    """How many final dots have left."""
 
     async def send(
         self,
@@ -139,6 +153,10 @@ class ScriptedRelay:
         self.sent.append((server, tuple(r.address for r in transaction.recipients)))
         answers = self.script.get(server, [])
         answer = answers.pop(0) if answers else RELAYED
+        if answer is RELAYED:
+            allowed = may_finish()
+            assert allowed if isinstance(allowed, bool) else await allowed
+            self.finished += 1
         results = tuple(
             answer if isinstance(answer, RecipientResult) else answer.get(r.address, RELAYED)
             for r in transaction.recipients

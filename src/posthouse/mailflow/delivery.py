@@ -16,6 +16,7 @@ from posthouse.core.inventory import Inventory
 from posthouse.core.mail import (
     Deferral,
     Mail,
+    MailId,
     MailRecipient,
     RecipientState,
     TrailEntry,
@@ -59,6 +60,8 @@ class Delivery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
         self._to_wake: list[Wake] = []
+        self._early: dict[MailId, tuple[asyncio.Future[None], asyncio.Task[None]]] = {}
+        """Attempts of mails whose commit is under way."""
         self._waking = False
         self._stopping = False
         self.relayed = 0
@@ -106,13 +109,31 @@ class Delivery:
             ),
         )
 
+    def begin_early(self, mail: Mail) -> None:
+        """The commit is under way, and nothing else is: the next hop hears of the mail meanwhile. The final dot waits
+        for the commit; should that fail, the attempt is cut off and has never been (`withdraw`)."""
+        ways = parcels(mail, _active(mail))
+        if len(ways) != 1 or self._stopping:
+            return
+        (parcel,) = ways
+        hop = self._queue.hop(parcel.profile)
+        if not (hop.running or hop.waiting or hop.paused):
+            committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._early[mail.id] = committed, self._attempting(parcel, hop, committed)
+
     def withdraw(self, mail: Mail) -> None:
         """The commit failed: gives back what `admit` took."""
+        if early := self._early.pop(mail.id, None):
+            early[1].cancel()
         for parcel in parcels(mail, _active(mail)):
             self._queue.free(parcel.profile, parcel.octets)
 
     def enqueue(self, mail: Mail) -> None:
         """The commit is durable: the mail goes straight on, in memory."""
+        committed, attempt = self._early.pop(mail.id, (None, None))
+        if committed is not None and attempt is not None and not attempt.done():
+            committed.set_result(None)
+            return
         for parcel in parcels(mail, _active(mail)):
             self._queue.put(parcel)
             self._start(parcel.profile)
@@ -246,10 +267,7 @@ class Delivery:
             parcel = self._queue.pop(profile)
             if parcel is None:
                 break
-            hop.running += 1
-            task = asyncio.get_running_loop().create_task(self._attempt(parcel, hop))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._attempting(parcel, hop)
         if (
             hop.backlog
             and hop.waiting < self._limit(profile)
@@ -274,14 +292,27 @@ class Delivery:
 
     # --- one attempt -------------------------------------------------------------------------------------
 
-    async def _attempt(self, parcel: Parcel, hop: NextHop) -> None:
+    def _attempting(
+        self, parcel: Parcel, hop: NextHop, committed: "asyncio.Future[None] | None" = None
+    ) -> asyncio.Task[None]:
+        hop.running += 1
+        task = asyncio.get_running_loop().create_task(self._attempt(parcel, hop, committed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _attempt(self, parcel: Parcel, hop: NextHop, committed: "asyncio.Future[None] | None") -> None:
+        """`committed`: is done once the mail is durable, if it is not yet."""
         profile = self.inventory.profiles.get(parcel.profile)
         order = self._order(parcel, profile) if profile is not None else ()
         put_back = False
         try:
+            may_finish = self._may_finish if committed is None else partial(self._may_finish_once, committed)
             walked = await Walk(
-                self._tools.relay, self._tools.clock, parcel, self.servers, profile, order, self._may_finish
+                self._tools.relay, self._tools.clock, parcel, self.servers, profile, order, may_finish
             ).run()
+            if committed is not None:
+                await asyncio.shield(committed)
             if walked.nowhere:
                 put_back = hop.paused = True
                 self._queue.put_back(parcel)
@@ -294,7 +325,7 @@ class Delivery:
             log.exception("attempt failed", id=parcel.mail.id)
         finally:
             hop.running -= 1
-            if not put_back:
+            if not put_back and (committed is None or committed.done()):
                 self._queue.free(parcel.profile, parcel.octets)
                 if hop.paused and profile is not None and self.servers.admits(profile):
                     hop.paused = False
@@ -318,6 +349,14 @@ class Delivery:
     def _may_finish(self) -> bool | Awaitable[bool]:
         """The lease is looked at just before the final dot (design section 3, Uncertain)."""
         return True if self._tools.spool.lease_fresh() else self._tools.spool.renew()
+
+    def _may_finish_once(self, committed: "asyncio.Future[None]") -> bool | Awaitable[bool]:
+        return self._may_finish() if committed.done() else self._when_committed(committed)
+
+    async def _when_committed(self, committed: "asyncio.Future[None]") -> bool:
+        await asyncio.shield(committed)
+        allowed = self._may_finish()
+        return allowed if isinstance(allowed, bool) else await allowed
 
     # --- what an attempt changes -------------------------------------------------------------------------
 

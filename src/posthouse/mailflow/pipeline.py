@@ -72,7 +72,10 @@ class Pipeline:
             return
         mail = self._build(session, envelope, content, decisions)
         self._tools.spool.accept(
-            mail, self._trail(mail, content, decisions), lambda error: self._stored(mail, error, done)
+            mail,
+            self._trail(mail, content, decisions),
+            lambda error: self._stored(mail, error, done),
+            lambda: self._delivery.begin_early(mail),
         )
 
     # --- stages ----------------------------------------------------------------------------------------

@@ -72,8 +72,14 @@ class MailSpool:
     def open_content(self) -> ContentSink:
         return FileSink(self._stores[0].folder, self._open_files)
 
-    def accept(self, mail: Mail, trail: Sequence[TrailEntry], done: Callable[[Exception | None], None]) -> None:
-        self._writer.submit(Accept(self._stores[0], mail, trail, self._open_files, done))
+    def accept(
+        self,
+        mail: Mail,
+        trail: Sequence[TrailEntry],
+        done: Callable[[Exception | None], None],
+        alone: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._writer.submit(Accept(self._stores[0], mail, trail, self._open_files, done, alone))
 
     def record(self, outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
         store = self._store_of(outcome.mail.id)

@@ -44,6 +44,9 @@ class MailUnit:
         """In a transaction; again in one of its own if another unit spoils the batch."""
         raise NotImplementedError
 
+    def alone(self) -> None:
+        """On the event loop: its commit, which it shares with no other, is under way."""
+
     def doubt(self) -> None:
         """In the writer thread: the commit failed in a way that leaves open whether it took place."""
 
@@ -90,15 +93,20 @@ class Accept(MailUnit):
         trail: Sequence[TrailEntry],
         open_files: OpenFiles,
         done: Callable[[Exception | None], None],
+        alone: Callable[[], None],
     ) -> None:
         super().__init__(store)
         self._mail = mail
+        self._alone = alone
         self._trail = trail
         self._done = done
         self._claimed = _Claimed((mail,), open_files)
 
     def stage(self, batch: Batch) -> None:
         stage_new(self.store, batch, self._mail, self._trail, self._claimed)
+
+    def alone(self) -> None:
+        self._alone()
 
     def doubt(self) -> None:
         self.store.deny(self._mail.id, self._claimed.paths())

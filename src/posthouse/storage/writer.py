@@ -50,6 +50,8 @@ class GroupWriter:
         for units in batch:
             units[0].store.stage(units)
         self._batches.put(batch)
+        if len(batch) == 1 and len(batch[0]) == 1:
+            batch[0][0].alone()
 
     def _work(self) -> None:
         while (batch := self._batches.get()) is not None:
