@@ -14,7 +14,7 @@ class Figures:
     """Mails a second, from the start of the client until the last mail is at the next hop."""
     accept_seconds: tuple[float, ...] = ()
     latency_ms: tuple[tuple[float, float], ...] = ()
-    """Median and 99th percentile, from connect (d1: from the final dot) until the mail is at the next hop."""
+    """Median and 99th percentile, from connect (d1, d2: from the final dot) until the mail is at the next hop."""
     cpu_ms: tuple[float, ...] = ()
     """CPU of all processes of the peer, for each mail."""
     memory_mib: tuple[float, ...] = ()

@@ -1,7 +1,7 @@
-"""Workload d1: one mail after the other on an idle machine, from the client's final dot until the next hop has it.
+"""Workloads d1 and d2: one mail after the other, from the client's final dot until the next hop has it.
 
 Client and next hop are two processes of ours that read the same clock; a session with HELO and no pipelining for each
-mail, a pause between.
+mail; in d2 the machine is idle for a while between two, and everybody's caches are cold.
 """
 
 import multiprocessing
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import product
 from multiprocessing.connection import Connection
 
 from benchmarks.figures import Figures
@@ -19,8 +20,10 @@ from benchmarks.node import posthouse
 
 from support.peers import postfix
 
-MAILS, OCTETS, PAUSE_SECONDS = 100, 4096, 0.02
-HOW = "client and next hop in Python, one clock, 20 ms between mails, interleaved rounds"
+MAILS, OCTETS = 100, 4096
+PAUSES = {"d1": 0.0, "d2": 0.02}
+"""Seconds between mails."""
+HOW = "client and next hop in Python, one clock, interleaved rounds"
 _WARM_UP = 20
 _PATIENCE = 20.0
 _DOT = b"\r\n.\r\n"
@@ -34,22 +37,24 @@ def measure(rounds: int, scale: float, workers: int) -> list[Figures]:
         "postfix": _postfix,
         "posthouse": lambda port: _posthouse(port, workers),
     }
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in starts}
-    failed = dict.fromkeys(starts, 0)
+    taken: dict[tuple[str, str], list[tuple[float, float]]] = {(w, name): [] for w in PAUSES for name in starts}
+    failed = dict.fromkeys(taken, 0)
     with ExitStack() as stack:
         live = {}
         for name, start in starts.items():
             port, arrivals = stack.enter_context(next_hop())
             live[name] = stack.enter_context(start(port)), arrivals
-            _send(*live[name], _WARM_UP)
-        for _ in range(rounds):
-            for name, (port, arrivals) in live.items():
-                try:
-                    taken[name].append(_summary(_send(port, arrivals, mails)))
-                except (AssertionError, OSError) as fault:
-                    failed[name] += 1
-                    print(f"d1 {name}: {fault}", file=sys.stderr)
-    return [Figures("d1", name, failed[name], latency_ms=tuple(taken[name])) for name in starts]
+            _send(*live[name], _WARM_UP, 0.0)
+        for _, work, name in product(range(rounds), PAUSES, live):
+            try:
+                taken[work, name].append(_summary(_send(*live[name], mails, PAUSES[work])))
+            except (AssertionError, OSError) as fault:
+                failed[work, name] += 1
+                print(f"{work} {name}: {fault}", file=sys.stderr)
+    return [
+        Figures(work, name, failed[work, name], latency_ms=tuple(latencies))
+        for (work, name), latencies in taken.items()
+    ]
 
 
 def _summary(seconds: Sequence[float]) -> tuple[float, float]:
@@ -58,7 +63,7 @@ def _summary(seconds: Sequence[float]) -> tuple[float, float]:
     return 1000 * statistics.median(ordered), 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
 
-def _send(port: int, arrivals: Connection, mails: int) -> list[float]:
+def _send(port: int, arrivals: Connection, mails: int, pause: float) -> list[float]:
     """Seconds from final dot to arrival, of each."""
     line = b"x" * 76 + b"\r\n"
     content = b"Subject: latency\r\n\r\n" + line * ((OCTETS - 20) // len(line)) + b"end"
@@ -84,7 +89,7 @@ def _send(port: int, arrivals: Connection, mails: int) -> list[float]:
             _expect(client, b"221")
         assert arrivals.poll(_PATIENCE), "a mail did not arrive"
         found.append(arrivals.recv() - sent)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause)
     return found
 
 
@@ -130,7 +135,10 @@ def _receive(listening: socket.socket, arrivals: Connection) -> None:
                 continue
             assert isinstance(key.fileobj, socket.socket)
             client = key.fileobj
-            octets = client.recv(65536)
+            try:
+                octets = client.recv(65536)
+            except ConnectionResetError:
+                octets = b""
             if not octets:
                 selector.unregister(client)
                 client.close()

@@ -33,13 +33,14 @@ WORKLOADS = {
     "c": Workload("1 MiB, 10 sessions", "1 MiB"),
     "d": Workload("latency of single mails, one after the other", "single mails", Kind.LATENCY),
     "d1": Workload("single mails, from the final dot to the next hop", "final dot to next hop", Kind.LATENCY),
+    "d2": Workload("as d1, 20 ms between mails", "final dot to next hop, pauses", Kind.LATENCY),
     "e": Workload("as a, next hop 20 ms away", "next hop 20 ms away"),
     "f": Workload("as b, STARTTLS in and out", "STARTTLS in and out, kept"),
     "f1": Workload("as a, STARTTLS in and out", "STARTTLS, one a connection"),
     "g": Workload("20 sessions x 25 MiB: peak memory of a worker", "25 MiB", Kind.MEMORY),
     "h": Workload("backlog when the next hop returns", "backlog", Kind.BACKLOG),
 }
-"""d1 is measured with d, f1 with f."""
+"""d1 and d2 are measured with d, f1 with f."""
 
 Row = list[str]
 

@@ -6,7 +6,7 @@ the commit is tried again, so that a mail the next hop has taken is not sent twi
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -40,6 +40,41 @@ TAKE_BACK_TICKS = 10
 REFILL_MAILS = 500
 OLD_TICKS = 60
 OLD_OCTETS = 16 * 1024 * 1024
+MayFinish = Callable[[], bool | Awaitable[bool]]
+
+
+class _Commit:
+    """A commit under way; whether a final dot may leave is known at its end."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asking: list[asyncio.Future[bool]] = []
+
+    def may_finish(self, ask: MayFinish) -> bool | Awaitable[bool]:
+        if self.has_ended:
+            return ask()
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._asking.append(answer)
+        return answer
+
+    def end(self, ask: MayFinish) -> None:
+        """It was a success. Answers at once, without a task, where the lease is known to hold."""
+        self.has_ended = True
+        if not self.ended.done():
+            self.ended.set_result(None)
+        for answer in self._asking:
+            match ask():
+                case bool(allowed):
+                    if not answer.done():  # else whoever asked has gone
+                        answer.set_result(allowed)
+                case later:
+                    asyncio.ensure_future(later).add_done_callback(partial(_pass_on, answer))
+
+
+def _pass_on(answer: "asyncio.Future[bool]", asked: "asyncio.Future[bool]") -> None:
+    if not answer.done():
+        answer.set_result(not asked.cancelled() and asked.exception() is None and asked.result())
 
 
 class Delivery:
@@ -60,7 +95,7 @@ class Delivery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
         self._to_wake: list[Wake] = []
-        self._early: dict[MailId, tuple[asyncio.Future[None], asyncio.Task[None]]] = {}
+        self._early: dict[MailId, tuple[_Commit, asyncio.Task[None]]] = {}
         """Attempts of mails whose commit is under way."""
         self._waking = False
         self._stopping = False
@@ -118,8 +153,8 @@ class Delivery:
         (parcel,) = ways
         hop = self._queue.hop(parcel.profile)
         if not (hop.running or hop.waiting or hop.paused):
-            committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._early[mail.id] = committed, self._attempting(parcel, hop, committed)
+            commit = _Commit()
+            self._early[mail.id] = commit, self._attempting(parcel, hop, commit)
 
     def withdraw(self, mail: Mail) -> None:
         """The commit failed: gives back what `admit` took."""
@@ -130,9 +165,9 @@ class Delivery:
 
     def enqueue(self, mail: Mail) -> None:
         """The commit is durable: the mail goes straight on, in memory."""
-        committed, attempt = self._early.pop(mail.id, (None, None))
-        if committed is not None and attempt is not None and not attempt.done():
-            committed.set_result(None)
+        commit, attempt = self._early.pop(mail.id, (None, None))
+        if commit is not None and attempt is not None and not attempt.done():
+            commit.end(self._may_finish)
             return
         for parcel in parcels(mail, _active(mail)):
             self._queue.put(parcel)
@@ -292,27 +327,25 @@ class Delivery:
 
     # --- one attempt -------------------------------------------------------------------------------------
 
-    def _attempting(
-        self, parcel: Parcel, hop: NextHop, committed: "asyncio.Future[None] | None" = None
-    ) -> asyncio.Task[None]:
+    def _attempting(self, parcel: Parcel, hop: NextHop, commit: "_Commit | None" = None) -> asyncio.Task[None]:
         hop.running += 1
-        task = asyncio.get_running_loop().create_task(self._attempt(parcel, hop, committed))
+        task = asyncio.get_running_loop().create_task(self._attempt(parcel, hop, commit))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _attempt(self, parcel: Parcel, hop: NextHop, committed: "asyncio.Future[None] | None") -> None:
-        """`committed`: is done once the mail is durable, if it is not yet."""
+    async def _attempt(self, parcel: Parcel, hop: NextHop, commit: "_Commit | None") -> None:
+        """`commit`: that of the mail, if it is under way still."""
         profile = self.inventory.profiles.get(parcel.profile)
         order = self._order(parcel, profile) if profile is not None else ()
         put_back = False
         try:
-            may_finish = self._may_finish if committed is None else partial(self._may_finish_once, committed)
+            may_finish = self._may_finish if commit is None else partial(commit.may_finish, self._may_finish)
             walked = await Walk(
                 self._tools.relay, self._tools.clock, parcel, self.servers, profile, order, may_finish
             ).run()
-            if committed is not None:
-                await asyncio.shield(committed)
+            if commit is not None:
+                await commit.ended
             if walked.nowhere:
                 put_back = hop.paused = True
                 self._queue.put_back(parcel)
@@ -325,7 +358,7 @@ class Delivery:
             log.exception("attempt failed", id=parcel.mail.id)
         finally:
             hop.running -= 1
-            if not put_back and (committed is None or committed.done()):
+            if not put_back and (commit is None or commit.has_ended):
                 self._queue.free(parcel.profile, parcel.octets)
                 if hop.paused and profile is not None and self.servers.admits(profile):
                     hop.paused = False
@@ -349,14 +382,6 @@ class Delivery:
     def _may_finish(self) -> bool | Awaitable[bool]:
         """The lease is looked at just before the final dot (design section 3, Uncertain)."""
         return True if self._tools.spool.lease_fresh() else self._tools.spool.renew()
-
-    def _may_finish_once(self, committed: "asyncio.Future[None]") -> bool | Awaitable[bool]:
-        return self._may_finish() if committed.done() else self._when_committed(committed)
-
-    async def _when_committed(self, committed: "asyncio.Future[None]") -> bool:
-        await asyncio.shield(committed)
-        allowed = self._may_finish()
-        return allowed if isinstance(allowed, bool) else await allowed
 
     # --- what an attempt changes -------------------------------------------------------------------------
 
