@@ -24,7 +24,8 @@ MAILS, OCTETS = 100, 4096
 PAUSES = {"d1": 0.0, "d2": 0.02}
 """Seconds between mails."""
 HOW = "client and next hop in Python, one clock, interleaved rounds"
-_WARM_UP = 20
+_WARM_UP = 300
+"""Until a write-ahead log has been filled once, as in a node that has run for some minutes."""
 _PATIENCE = 20.0
 _DOT = b"\r\n.\r\n"
 

@@ -40,15 +40,18 @@ need_packages() {
 # 3.11 or later. The system's before that of PATH: Debian builds it with profile-guided optimisation, which a version
 # manager does not do by itself, and posthouse then needs a third less CPU per mail.
 choose_python() {
-    for candidate in "${POSTHOUSE_PYTHON:-}" /usr/bin/python3 python3; do
-        [ -n "$candidate" ] || continue
+    for candidate in ${POSTHOUSE_PYTHON:-/usr/bin/python3 python3}; do
         "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
         PYTHON=$candidate
         "$candidate" -c 'import venv, ensurepip' 2>/dev/null && return 0
         # Without the venv module and without root to install it, the next one may still do.
         if [ "$(id -u)" = 0 ]; then need_packages python3-venv && return 0; fi
     done
-    if [ -z "${PYTHON:-}" ]; then say "python3 3.11 or later is missing"; else need_packages python3-venv; fi
+    if [ -z "${PYTHON:-}" ]; then
+        say "${POSTHOUSE_PYTHON:-python3}: no Python 3.11 or later"
+    else
+        need_packages python3-venv
+    fi
     return 1
 }
 

@@ -211,6 +211,11 @@ class Acted:
 # --- Relay -------------------------------------------------------------------------------------------
 
 
+MayFinish = Callable[[], bool | Awaitable[bool]]
+"""Asked just before a final dot. A plain bool is the quick way, an awaitable only where there is something to wait
+for: a lease to be renewed, a commit under way."""
+
+
 class Relay(Protocol):
     """Hands one transaction to one server: the SMTP client."""
 
@@ -219,14 +224,13 @@ class Relay(Protocol):
         profile: ServerProfile,
         server: str,
         transaction: Transaction,
-        may_finish: Callable[[], bool | Awaitable[bool]],
+        may_finish: MayFinish,
         *,
         fresh: bool = False,
         logged_in: Callable[[], None] | None = None,
     ) -> ServerAnswer:
-        """`server` is one of the profile's, in canonical text; `fresh`: not over a kept connection. `may_finish` is
-        asked just before the final dot (a plain bool is the quick way, an awaitable only where the lease must be
-        renewed first); on False the connection is closed and the recipients get SERVER_FAULT without blame.
+        """`server` is one of the profile's, in canonical text; `fresh`: not over a kept connection. On False from
+        `may_finish` the connection is closed and the recipients get SERVER_FAULT without blame.
         `logged_in` is called once AUTH has succeeded, before the mail is sent. Never raises for anything the network
         does."""
 

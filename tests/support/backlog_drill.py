@@ -10,13 +10,12 @@ import asyncio
 import re
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.drill_record import record
+from support.drill_record import run
 from support.processes import Node, inventory_for
 from support.recording import Recorder, recording_sink
 from support.waiting import eventually
@@ -110,17 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/drills backlog", description=__doc__)
     parser.add_argument("--mails", type=int, default=200_000)
     parser.add_argument("--probes", type=int, default=3000)
-    parser.add_argument("--no-record", action="store_true")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="posthouse-backlog-") as folder:
-        figures = drill(Path(folder), given.mails, given.probes)
-    line = ", ".join(
-        f"{name} {value:.2f}" if value < 10 else f"{name} {value:.0f}" for name, value in figures.items()
-    )
-    print(line)
-    if not given.no_record:
-        record("backlog", line, passed=True)
-    return 0
+    return run("backlog", parser, lambda folder, given: drill(folder, given.mails, given.probes))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ was lost after its final dot. What waits for the schedule at the end is made due
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from support.backlog_drill import send
-from support.drill_record import record
+from support.drill_record import run
 from support.limited_server import LimitedServer, flapping
 from support.processes import Node, inventory_for
 from support.server_drill import events
@@ -53,15 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/drills flapping", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rate", type=float, default=20, help="mails a second, roughly")
-    parser.add_argument("--no-record", action="store_true")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="posthouse-flapping-") as folder:
-        figures = drill(Path(folder), given.seconds, given.rate)
-    line = ", ".join(f"{name} {value:g}" for name, value in figures.items())
-    print(line)
-    if not given.no_record:
-        record("flapping", line, passed=True)
-    return 0
+    return run("flapping", parser, lambda folder, given: drill(folder, given.seconds, given.rate))
 
 
 if __name__ == "__main__":

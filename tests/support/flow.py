@@ -45,6 +45,8 @@ class MemorySpool:
     space: int = 1 << 40
     commits: list[Callable[[Exception | None], None]] | None = None
     """With a list, each mail's commit is under way until the test calls what is in it."""
+    renewals: list[bool] = field(default_factory=list)
+    """The lease must be renewed so many times; what comes of each."""
 
     def accept(
         self,
@@ -91,10 +93,10 @@ class MemorySpool:
         return 0
 
     def lease_fresh(self) -> bool:
-        return True
+        return not self.renewals
 
     async def renew(self) -> bool:
-        return True
+        return self.renewals.pop(0)
 
     def free_octets(self) -> int:
         return self.space
@@ -115,6 +117,8 @@ def result(kind: Result, reply: str = "", status: str = "") -> RecipientResult:
 
 RELAYED = result(Result.RELAYED, "250 2.0.0 ok", "2.0.0")
 FAULT = result(Result.SERVER_FAULT, "connection refused", "4.4.1")
+OURS = result(Result.SERVER_FAULT, "the mail is no longer this worker's", "4.3.2")
+"""The final dot was not allowed: nobody's fault."""
 PERMANENT = result(Result.PERMANENT, "550 5.1.1 no such user", "5.1.1")
 TRANSIENT = result(Result.TRANSIENT, "451 4.3.0 busy", "4.3.0")
 LATER = result(Result.LATER, "450 4.2.0 greylisted", "4.2.0")
@@ -155,15 +159,17 @@ class ScriptedRelay:
         answer = answers.pop(0) if answers else RELAYED
         if answer is RELAYED:
             allowed = may_finish()
-            assert allowed if isinstance(allowed, bool) else await allowed
-            self.finished += 1
+            if allowed if isinstance(allowed, bool) else await allowed:
+                self.finished += 1
+            else:
+                answer = OURS
         results = tuple(
             answer if isinstance(answer, RecipientResult) else answer.get(r.address, RELAYED)
             for r in transaction.recipients
         )
         if logged_in is not None and any(r.result is not Result.SERVER_FAULT for r in results):
             logged_in()
-        at_fault = all(r.result is Result.SERVER_FAULT for r in results)
+        at_fault = answer is not OURS and all(r.result is Result.SERVER_FAULT for r in results)
         return ServerAnswer(results, results[0].reply if at_fault else "", self.dsn_offered, ("S: ...",))
 
     async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:

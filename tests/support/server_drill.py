@@ -10,13 +10,12 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from support.backlog_drill import send
-from support.drill_record import record
+from support.drill_record import run
 from support.processes import Node
 from support.recording import Recorder, recording_sink
 from support.servers import closed_port, deaf_port
@@ -89,15 +88,7 @@ def main() -> int:
     """`scripts/drills servers`."""
     parser = argparse.ArgumentParser(prog="scripts/drills servers", description=__doc__)
     parser.add_argument("--mails", type=int, default=1000)
-    parser.add_argument("--no-record", action="store_true")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="posthouse-servers-") as folder:
-        figures = drill(Path(folder), given.mails)
-    line = ", ".join(f"{name} {value:g}" for name, value in figures.items())
-    print(line)
-    if not given.no_record:
-        record("servers", line, passed=True)
-    return 0
+    return run("servers", parser, lambda folder, given: drill(folder, given.mails))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from functools import lru_cache, partial
 from ipaddress import ip_address
 
 from posthouse.client_tls import TlsSettingsError
-from posthouse.clients.smtp_connection import MayFinish, SmtpConnection
+from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.clients.smtp_pool import SmtpPools
 from posthouse.clients.way import DigitalId, SecretUnreadable, Way, way_to
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import Probed, RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
+from posthouse.ports import MayFinish
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 """Errors of this machine that say nothing about the server."""

@@ -7,7 +7,7 @@ connection is re-armed lazily, and one future carries the answer of a transactio
 import asyncio
 import select
 import ssl
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from typing import cast
 
 from posthouse.client_tls import TlsSettingsError, check_pin, client_context, tls_sentence
@@ -21,9 +21,9 @@ from posthouse.core.smtp_client import ClientSession, Phase
 from posthouse.core.smtp_opening import Security
 from posthouse.core.way import Certificate
 from posthouse.core.wire_form import header_is_ascii
+from posthouse.ports import MayFinish
 from posthouse.tls import describe
 
-MayFinish = Callable[[], bool | Awaitable[bool]]
 ONE_WRITE_OCTETS = 64 * 1024
 """Content up to this size leaves in one write with its dot; of larger content the last piece waits until all
 before it has left, so that a loss on the way is known to be one without a dot."""

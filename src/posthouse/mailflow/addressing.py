@@ -6,7 +6,6 @@ that recipient, a 4yz to RCPT waits for the schedule, and a lost reply to the fi
 on a fresh connection to the same server and goes no further in this attempt.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from posthouse.core.envelope import Recipient
@@ -15,7 +14,7 @@ from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage,
 from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.active import Parcel
 from posthouse.mailflow.servers import LoginUnderWay, NotNow, Servers, Ticket
-from posthouse.ports import Clock, Relay
+from posthouse.ports import Clock, MayFinish, Relay
 
 DUPLICATE = "possible duplicate"
 _GOES_ON = (Result.SERVER_FAULT, Result.TRANSIENT, Result.THROTTLED)
@@ -61,7 +60,7 @@ class Walk:
         servers: Servers,
         profile: ServerProfile | None,
         order: tuple[str, ...],
-        may_finish: Callable[[], bool | Awaitable[bool]],
+        may_finish: MayFinish,
     ) -> None:
         """`profile` None: there is none of that name any more, so nothing can be addressed."""
         self._relay, self._clock, self._parcel, self._servers = relay, clock, parcel, servers

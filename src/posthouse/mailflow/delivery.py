@@ -6,15 +6,14 @@ the commit is tried again, so that a mail the next hop has taken is not sent twi
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
 
-from posthouse.core import preference, retry
+from posthouse.core import preference
 from posthouse.core.circuit import SPREAD_SECONDS
 from posthouse.core.inventory import Inventory
 from posthouse.core.mail import (
-    Deferral,
     Mail,
     MailId,
     MailRecipient,
@@ -25,8 +24,10 @@ from posthouse.core.outcome import RecipientResult, Result
 from posthouse.core.profile import Preference, ServerProfile
 from posthouse.mailflow.active import ActiveQueue, NextHop, Parcel, parcels
 from posthouse.mailflow.addressing import Settled, Walk, Walked
+from posthouse.mailflow.early import CommitUnderWay
 from posthouse.mailflow.notices import Generated, Notices
 from posthouse.mailflow.servers import Servers, Wake
+from posthouse.mailflow.settling import ends_and_deferrals, settled
 from posthouse.ports import Acted, Age, LeaseLost, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings
 from posthouse.telemetry import DeliveryLog, logger
@@ -40,41 +41,6 @@ TAKE_BACK_TICKS = 10
 REFILL_MAILS = 500
 OLD_TICKS = 60
 OLD_OCTETS = 16 * 1024 * 1024
-MayFinish = Callable[[], bool | Awaitable[bool]]
-
-
-class _Commit:
-    """A commit under way; whether a final dot may leave is known at its end."""
-
-    def __init__(self) -> None:
-        self.has_ended = False
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._asking: list[asyncio.Future[bool]] = []
-
-    def may_finish(self, ask: MayFinish) -> bool | Awaitable[bool]:
-        if self.has_ended:
-            return ask()
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._asking.append(answer)
-        return answer
-
-    def end(self, ask: MayFinish) -> None:
-        """It was a success. Answers at once, without a task, where the lease is known to hold."""
-        self.has_ended = True
-        if not self.ended.done():
-            self.ended.set_result(None)
-        for answer in self._asking:
-            match ask():
-                case bool(allowed):
-                    if not answer.done():  # else whoever asked has gone
-                        answer.set_result(allowed)
-                case later:
-                    asyncio.ensure_future(later).add_done_callback(partial(_pass_on, answer))
-
-
-def _pass_on(answer: "asyncio.Future[bool]", asked: "asyncio.Future[bool]") -> None:
-    if not answer.done():
-        answer.set_result(not asked.cancelled() and asked.exception() is None and asked.result())
 
 
 class Delivery:
@@ -95,7 +61,7 @@ class Delivery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
         self._to_wake: list[Wake] = []
-        self._early: dict[MailId, tuple[_Commit, asyncio.Task[None]]] = {}
+        self._early: dict[MailId, tuple[CommitUnderWay, asyncio.Task[None]]] = {}
         """Attempts of mails whose commit is under way."""
         self._waking = False
         self._stopping = False
@@ -153,7 +119,7 @@ class Delivery:
         (parcel,) = ways
         hop = self._queue.hop(parcel.profile)
         if not (hop.running or hop.waiting or hop.paused):
-            commit = _Commit()
+            commit = CommitUnderWay()
             self._early[mail.id] = commit, self._attempting(parcel, hop, commit)
 
     def withdraw(self, mail: Mail) -> None:
@@ -327,14 +293,14 @@ class Delivery:
 
     # --- one attempt -------------------------------------------------------------------------------------
 
-    def _attempting(self, parcel: Parcel, hop: NextHop, commit: "_Commit | None" = None) -> asyncio.Task[None]:
+    def _attempting(self, parcel: Parcel, hop: NextHop, commit: CommitUnderWay | None = None) -> asyncio.Task[None]:
         hop.running += 1
         task = asyncio.get_running_loop().create_task(self._attempt(parcel, hop, commit))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _attempt(self, parcel: Parcel, hop: NextHop, commit: "_Commit | None") -> None:
+    async def _attempt(self, parcel: Parcel, hop: NextHop, commit: CommitUnderWay | None) -> None:
         """`commit`: that of the mail, if it is under way still."""
         profile = self.inventory.profiles.get(parcel.profile)
         order = self._order(parcel, profile) if profile is not None else ()
@@ -389,12 +355,14 @@ class Delivery:
         """From results to rows: new states, DSNs, one commit, one log line per result."""
         now = self._tools.clock.now()
         mail = parcel.mail
-        changed = tuple([self._changed(mail, r, walked.settled[r.seq], now) for r in parcel.recipients])
+        limits = self.settings.limits
+        changed = tuple([settled(mail, r, walked.settled[r.seq], now, limits) for r in parcel.recipients])
+        self.relayed += sum([r.state is RecipientState.RELAYED for r in changed])
         self._log(mail, changed, walked, now)
         trail: list[TrailEntry] = []
         generated: list[Generated] = []
         if any(r.state is not RecipientState.RELAYED or "SUCCESS" in r.notify for r in changed):
-            trail += _deferrals(changed, now)
+            trail += ends_and_deferrals(changed, now)
             notices = Notices(self.settings, self._tools)
             generated, changed, told = notices.called_for(mail, changed, walked.settled, now)
             trail += told
@@ -408,68 +376,20 @@ class Delivery:
         for own, _ in generated:
             self.enqueue(own)
 
-    def _changed(self, mail: Mail, recipient: MailRecipient, settled: Settled, now: float) -> MailRecipient:
-        """The recipient's row after this attempt."""
-        result = settled.result
-        match result.result:
-            case Result.RELAYED:
-                self.relayed += 1
-                return replace(recipient, state=RecipientState.RELAYED, detail=result.reply, uncertain_at="")
-            case Result.PERMANENT:
-                return replace(recipient, state=RecipientState.FAILED, detail=result.reply, uncertain_at="")
-            case Result.THROTTLED | Result.WAITS:
-                return self._waiting(mail, recipient, result, now)
-            case Result.SERVER_FAULT | Result.TRANSIENT | Result.LATER | Result.AGAIN | Result.UNCERTAIN:
-                uncertain_at = settled.server if result.result is Result.UNCERTAIN else ""
-                due_at = retry.next_attempt(recipient.tries, now, mail.received_at, self.settings.limits)
-                if due_at is None:
-                    return replace(
-                        recipient,
-                        state=RecipientState.FAILED,
-                        detail=f"given up: {result.reply}",
-                        tries=recipient.tries + 1,
-                        uncertain_at=uncertain_at,
-                    )
-                return replace(
-                    recipient,
-                    state=RecipientState.QUEUED,
-                    due_at=due_at,
-                    tries=recipient.tries + 1,
-                    deferral=_deferral(result.result),
-                    detail=result.reply,
-                    uncertain_at=uncertain_at,
-                )
-
-    def _waiting(self, mail: Mail, recipient: MailRecipient, result: RecipientResult, now: float) -> MailRecipient:
-        """No fault of the mail: no try is used up. Where no server may be addressed it stays due, for a next hop that
-        opens again."""
-        limits = self.settings.limits
-        due_at = retry.next_wait(recipient.waits, now, mail.received_at, limits)
-        if due_at is None:
-            return replace(recipient, state=RecipientState.FAILED, detail=f"given up: {result.reply}")
-        return replace(
-            recipient,
-            state=RecipientState.QUEUED,
-            due_at=now if result.result is Result.WAITS else due_at,
-            waits=recipient.waits + 1,
-            deferral=_deferral(result.result),
-            detail=result.reply,
-        )
-
     def _log(self, mail: Mail, changed: tuple[MailRecipient, ...], walked: Walked, now: float) -> None:
         for recipient in changed:
-            settled = walked.settled[recipient.seq]
+            found = walked.settled[recipient.seq]
             event = "deferred" if recipient.state is RecipientState.QUEUED else recipient.state.value
             self._results.result(
                 now,
                 mail.id,
                 mail.reverse_path,
                 recipient.address,
-                settled.server or "none",
+                found.server or "none",
                 event,
-                settled.result.status,
+                found.result.status,
                 now - mail.received_at,
-                settled.result.reply,
+                found.result.reply,
             )
 
     async def _record(self, outcome: Outcome) -> None:
@@ -513,19 +433,6 @@ class Delivery:
         return acted
 
 
-def _deferral(result: Result) -> Deferral:
-    """What `result` put a recipient off for."""
-    match result:
-        case Result.SERVER_FAULT:
-            return Deferral.SERVER_FAULT
-        case Result.TRANSIENT | Result.LATER | Result.AGAIN | Result.UNCERTAIN:
-            return Deferral.ANSWER
-        case Result.THROTTLED:
-            return Deferral.THROTTLED
-        case Result.WAITS | Result.RELAYED | Result.PERMANENT:
-            return Deferral.NONE
-
-
 def _concerns(command: QueueCommand, parcel: Parcel) -> bool:
     return (not command.mails or parcel.mail.id in command.mails) and command.profile in ("", parcel.profile)
 
@@ -537,21 +444,3 @@ def _is_old(profile: str, age: Age, parcel: Parcel) -> bool:
 
 def _active(mail: Mail) -> tuple[MailRecipient, ...]:
     return tuple([r for r in mail.recipients if r.state is RecipientState.ACTIVE])
-
-
-def _deferrals(changed: tuple[MailRecipient, ...], now: float) -> list[TrailEntry]:
-    """Trail entries for those that wait and those that ended without delivery."""
-    entries = []
-    waiting = [r for r in changed if r.state is RecipientState.QUEUED]
-    if waiting:
-        detail: dict[str, object] = {
-            "recipients": [r.seq for r in waiting],
-            "due_at": min(r.due_at for r in waiting),
-            "why": waiting[0].detail,
-        }
-        entries.append(TrailEntry(now, "deferred", detail))
-    failed = [r for r in changed if r.state is RecipientState.FAILED]
-    if failed:
-        detail = {"recipients": [r.seq for r in failed], "state": "failed", "why": failed[0].detail}
-        entries.append(TrailEntry(now, "ended", detail))
-    return entries

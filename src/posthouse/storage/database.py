@@ -16,8 +16,6 @@ from posthouse.storage import files, schema
 
 SHARED_FILE = "shared.db"
 BUSY_SECONDS = 30
-LOG_PAGES = 4000
-"""Of the write-ahead log, after which it is used again from its beginning."""
 """How long SQLite waits for another process's write."""
 PREPARED = 1000
 """Statements that a connection to SQLite keeps: those of the hot path have a text for each number of rows."""
@@ -109,7 +107,7 @@ def open_sqlite(path: Path, *, read_only: bool = False) -> Database:
             cursor.execute("PRAGMA synchronous = FULL")
             # Debian's SQLite would write zeros over every content that goes: a sixth of all pages written.
             cursor.execute("PRAGMA secure_delete = FAST")
-            cursor.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+            cursor.execute("PRAGMA wal_autocheckpoint = 4000")
             cursor.execute("PRAGMA journal_size_limit = 67108864")
         cursor.close()
 
@@ -120,18 +118,6 @@ def open_sqlite(path: Path, *, read_only: bool = False) -> Database:
             cursor.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return Database(engine)
-
-
-def stretch_log(database: Database) -> None:
-    """Lets the write-ahead log of an SQLite file grow to the size at which it is used again from its beginning.
-
-    A commit then overwrites blocks that the file has, which the disk's flush takes a third less time for than for
-    new ones. Nothing is committed: SQLite writes pages of a large transaction to the log before its end.
-    """
-    with database.engine.connect() as connection, connection.begin() as transaction:
-        connection.execute(text("CREATE TABLE stretched (octets)"))
-        connection.execute(text("INSERT INTO stretched VALUES (zeroblob(:octets))"), {"octets": LOG_PAGES * 4096})
-        transaction.rollback()
 
 
 def open_postgresql(url: str) -> Database:

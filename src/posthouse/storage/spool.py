@@ -18,7 +18,7 @@ from posthouse.ports import Acted, Age, Clock, ContentSink, LeaseLost, Outcome, 
 from posthouse.storage import acting, leases, schema, shards, taking
 from posthouse.storage.batch import Batch
 from posthouse.storage.content import FileSink, OpenFiles, sweep
-from posthouse.storage.database import create, creating, is_sqlite, open_postgresql, open_sqlite, stretch_log
+from posthouse.storage.database import create, creating, is_sqlite, open_postgresql, open_sqlite
 from posthouse.storage.mail_store import MailStore
 from posthouse.storage.units import Accept, Call, Record
 from posthouse.storage.writer import GroupWriter
@@ -61,8 +61,6 @@ class MailSpool:
         with creating(self._data_dir):
             database = open_sqlite(shard.database) if self._sqlite else open_postgresql(self._database)
             create(database, schema.mails, schema.mail_version)
-        if self._sqlite:
-            stretch_log(database)
         store = MailStore(database, self._owner, self._clock.now, shard.content_folder, shard.release)
         swept = sweep(shard.content_folder, lambda: _named(store))
         if swept:

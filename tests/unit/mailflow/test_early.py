@@ -143,3 +143,19 @@ def test_mail_for_two_next_hops_waits_for_its_commit() -> None:
 
     asyncio.run(go())
     assert made.relay.finished == 2
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_lease_that_must_be_renewed_after_the_commit_decides(holds: bool) -> None:
+    made, commits = held()
+    made.spool.renewals = [True] if holds else [False] * 3  # each server is asked for
+
+    async def go() -> None:
+        offered(made, YOU)
+        await turns()
+        commits[0](None)
+        await made.settle()
+
+    asyncio.run(go())
+    assert made.relay.finished == int(holds)
+    assert made.spool.renewals == []
