@@ -61,16 +61,16 @@ class ReceivedContent:
 
 
 class ContentSink(Protocol):
-    """Takes content octets in wire form as they arrive; bounded memory, streams past 256 KiB to a file."""
+    """Takes content octets in wire form as they arrive; bounded memory, what is longer goes to a file."""
 
     def write(self, octets: bytes) -> None:
-        """Raises OSError when the disk refuses."""
+        """Raises OSError when the disk refuses; `release` is due then."""
 
     def close(self, *, size: int, header: bytes, normalised: int) -> ReceivedContent:
-        """End of content."""
+        """End of content. Raises OSError when the disk refuses; `release` is due then."""
 
-    def abort(self) -> None:
-        """Forget what was written; safe to call twice."""
+    def release(self) -> None:
+        """The end, due whatever became of the content: forgets what no mail has claimed. Safe to call twice."""
 
 
 class Reception(Protocol):

@@ -23,6 +23,7 @@ from support.storage import (
     accept,
     changed,
     die,
+    held,
     large,
     lease_runs_out,
     octets,
@@ -36,11 +37,11 @@ def place(data_dir: str, database: str) -> Place:
     return Place(data_dir, database)
 
 
-@pytest.mark.parametrize("kind", ["inline", "file"])
+@pytest.mark.parametrize("kind", ["inline", "held", "file"])
 def test_mail_of_a_worker_that_died_comes_back_whole_and_due_now(place: Place, kind: str) -> None:
     async def first() -> Mail:
         spool = place.spool()
-        one = large(spool, YOU) if kind == "file" else mail(YOU)
+        one = large(spool, YOU) if kind == "file" else held(spool, YOU) if kind == "held" else mail(YOU)
         await accept(spool, one)
         await die(spool)
         return one

@@ -89,7 +89,7 @@ def test_a_mail_let_go_and_taken_in_one_commit_stays_in_hand(place: Place, kind:
         taking = asyncio.ensure_future(spool.take_due("other", NOW, 10, ALL))
         await let_go
         (rest,) = await taking
-        assert octets(rest) == octets(one) if kind == "inline" else LARGE
+        assert octets(rest) == (octets(one) if kind == "inline" else LARGE)
         await record(spool, Outcome(rest, (replace(rest.recipients[0], state=RecipientState.RELAYED),)))
         await spool.close()
         return one

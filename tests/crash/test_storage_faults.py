@@ -112,13 +112,12 @@ def test_whichever_call_is_the_last_what_was_acknowledged_is_whole(
     assert n > 15, "the day made hardly any calls"
 
 
-def test_large_content_and_its_name_are_synced_before_the_commit_that_names_it(tmp_path: Path) -> None:
+def test_content_in_a_file_and_a_new_name_are_synced_before_the_commit_that_names_it(tmp_path: Path) -> None:
     calls, _ = a_day_with(tmp_path / "data", "sqlite", Fault.EIO, 0)
-    last_rename = len(calls.made) - 1 - calls.made[::-1].index("rename")
-    until_commit = calls.made[last_rename : calls.made.index("commit", last_rename)]
-    assert [call.split()[0] for call in until_commit] == ["rename", "fsync", "fsync"]
-    assert until_commit[2] == "fsync 000"
-    assert until_commit[1] != "fsync 000"
+    to_commits = "\n".join(calls.made).split("commit")
+    assert to_commits.count("\nwrite\nfdatasync\nfsync 000\n") == 2, "content that was held, to new files"
+    assert to_commits.count("\nwrite\nfdatasync\n") == 1, "content that was held, to a file used again"
+    assert sum(made.endswith("write\nrename\nfdatasync\nfsync 000\n") for made in to_commits) == 3, "streamed"
 
 
 def test_a_new_content_folder_is_durable_before_mail_is_accepted(tmp_path: Path) -> None:

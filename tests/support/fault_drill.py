@@ -24,7 +24,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from support.drill_record import record
-from support.ledger import LARGE, SMALL, Arrivals, Ledger, send_one, settle
+from support.ledger import HELD, LARGE, SMALL, Arrivals, Ledger, send_one, settle
 from support.peers import need
 from support.processes import Node, NodeEnded, inventory_for
 from support.recording import recording_sink
@@ -125,14 +125,14 @@ class Drill:
     def clean_round(self) -> int:
         """A round without a fault; how many calls it made."""
         self.shim.arm(Action.EIO, FOREVER)
-        self._send_three()
+        self._send_some()
         self._settled()
         return self.shim.seen
 
     def round(self, action: Action, n: int, in_a_row: int = 1) -> bool:
         """False if the n-th call was not reached. What must not be is added to the result."""
         self.shim.arm(action, n, in_a_row)
-        self._send_three()
+        self._send_some()
         self._pass_the_fault()
         fired, call = self.shim.fired, self.shim.call
         self.shim.disarm()
@@ -172,10 +172,10 @@ class Drill:
             self.node.kill()
         self.start()
 
-    def _send_three(self) -> None:
-        """Small, large for two recipients, small: in one session as long as it holds."""
+    def _send_some(self) -> None:
+        """Of all kinds of content, some for two recipients: in one session as long as it holds."""
         with self._session() as client:
-            for size, recipients in ((SMALL, 1), (LARGE, 2), (SMALL, 1)):
+            for size, recipients in ((SMALL, 1), (HELD, 2), (LARGE, 1), (HELD, 1)):
                 self._send(client, size, recipients)
 
     @contextmanager

@@ -27,7 +27,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from support.drill_record import record
-from support.ledger import LARGE, SMALL, Account, Arrivals, Ledger, send_one, settle
+from support.ledger import HELD, LARGE, SMALL, Account, Arrivals, Ledger, send_one, settle
 from support.postgres import new_database, server
 from support.processes import Node, inventory_for
 from support.recording import recording_sink
@@ -186,7 +186,7 @@ def _kill(kind: Kill, node: Node, result: Result, chance: random.Random) -> None
 
 
 def _send(node: Node, ledger: Ledger, end: threading.Event, tag: str, replies: "Counter[int]") -> None:
-    """A sender: session after session, a few mails in each, one in eight of them large, until `end`."""
+    """A sender: session after session, a few mails in each, one in six of them large, until `end`."""
     chance = random.Random(tag)
     number = 0
     while not end.is_set():
@@ -196,7 +196,7 @@ def _send(node: Node, ledger: Ledger, end: threading.Event, tag: str, replies: "
                     if end.is_set():
                         break
                     number += 1
-                    size = LARGE if chance.randrange(8) == 0 else SMALL
+                    size = {0: HELD, 1: LARGE}.get(chance.randrange(12), SMALL)
                     recipients = ["one@ours.example", "two@ours.example"][: chance.randrange(1, 3)]
                     code, _ = send_one(client, f"{tag}-{number}", size, recipients, ledger)
                     replies[code] += 1

@@ -18,8 +18,8 @@ from typing import Self
 from support.contents import queue_id
 from support.recording import Recorder, Taken
 
-SMALL, LARGE = 4 * 1024, 400 * 1024
-"""Octets: one content kept in the database and one kept in a file."""
+SMALL, HELD, LARGE = 4 * 1024, 400 * 1024, 1400 * 1024
+"""Octets: content kept in the database, in a file written by the commit, in a file written as it comes."""
 _KEY = re.compile(rb"\r\nMessage-ID: <([a-z0-9-]+)\.([0-9]+)@drill\.test>\r\n")
 
 

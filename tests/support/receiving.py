@@ -132,7 +132,7 @@ class MemorySink:
 
     def __init__(self, failing: bool = False) -> None:
         self.pieces: list[bytes] = []
-        self.aborted = False
+        self.released = False
         self._failing = failing
 
     def write(self, octets: bytes) -> None:
@@ -143,8 +143,8 @@ class MemorySink:
     def close(self, *, size: int, header: bytes, normalised: int) -> ReceivedContent:
         return ReceivedContent(Content(InlineOctets(b"".join(self.pieces))), size, header, normalised)
 
-    def abort(self) -> None:
-        self.aborted = True
+    def release(self) -> None:
+        self.released = True
 
 
 @dataclass

@@ -16,7 +16,10 @@ from support.flow import FakeClock, mail
 
 T = TypeVar("T")
 NOW = 1_000_000.0
-LARGE = (b"x" * 98 + b"\r\n") * 4000 + b".\r\n"
+HELD = (b"h" * 98 + b"\r\n") * 4000 + b".\r\n"
+"""Content that a sink holds in memory and the writer brings to a file."""
+LARGE = (b"x" * 98 + b"\r\n") * 14_000 + b".\r\n"
+"""Content that a sink streams to a file."""
 YOU, TWO = "you@ours.example", "two@ours.example"
 
 
@@ -83,18 +86,32 @@ def changed(one: Mail, state: RecipientState, seq: int = 0, **more: object) -> t
     return (replace(one.recipients[seq], state=state, **more),)  # type: ignore[arg-type]
 
 
-def large(spool: MailSpool, *addresses: str) -> Mail:
+def received(spool: MailSpool, octets: bytes, *addresses: str) -> Mail:
+    """A mail whose content has gone through a sink."""
     sink = spool.open_content()
-    for start in range(0, len(LARGE), 60_000):
-        sink.write(LARGE[start : start + 60_000])
-    content = sink.close(size=len(LARGE) - 3, header=b"", normalised=0).content
-    assert isinstance(content.source, FileOctets)
+    for start in range(0, len(octets), 60_000):
+        sink.write(octets[start : start + 60_000])
+    content = sink.close(size=len(octets) - 3, header=b"", normalised=0).content
+    if isinstance(content.source, InlineOctets):
+        sink.release()
     return replace(mail(*addresses), contents=(content,))
+
+
+def large(spool: MailSpool, *addresses: str) -> Mail:
+    one = received(spool, LARGE, *addresses)
+    assert isinstance(one.contents[0].source, FileOctets)
+    return one
+
+
+def held(spool: MailSpool, *addresses: str, octets: bytes = HELD) -> Mail:
+    one = received(spool, octets, *addresses)
+    assert isinstance(one.contents[0].source, InlineOctets)
+    return one
 
 
 def octets(one: Mail) -> bytes:
     source = one.contents[0].source
-    return source.octets if isinstance(source, InlineOctets) else Path(source.path).read_bytes()
+    return source.octets if isinstance(source, InlineOctets) else Path(source.path).read_bytes()[: source.size]
 
 
 ATTEMPT = AttemptRow(

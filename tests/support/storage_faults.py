@@ -17,7 +17,8 @@ from posthouse.storage.open import open_history, open_spool
 from support.flow import FakeClock, mail
 
 NOW = 1_000_000.0
-LARGE = (b"x" * 98 + b"\r\n") * 4000 + b".\r\n"
+HELD = (b"h" * 98 + b"\r\n") * 4000 + b".\r\n"
+LARGE = (b"x" * 98 + b"\r\n") * 14_000 + b".\r\n"
 SMALL = b"Subject: x\r\n\r\nx\r\n.\r\n"
 
 
@@ -60,9 +61,14 @@ class FaultyCalls:
                 call()
                 os._exit(0)
 
-    def write(self, descriptor: int, octets: bytes | memoryview, /) -> int:
+    def write(self, descriptor: int, octets: memoryview, offset: int, /) -> int:
         half = octets[: len(octets) // 2]
-        return self._around("write", lambda: os.write(descriptor, octets), lambda: os.write(descriptor, half))
+        return self._around(
+            "write", lambda: os.pwrite(descriptor, octets, offset), lambda: os.pwrite(descriptor, half, offset)
+        )
+
+    def fdatasync(self, descriptor: int, /) -> None:
+        self._around("fdatasync", lambda: os.fdatasync(descriptor))
 
     def fsync(self, descriptor: int, /) -> None:
         name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
@@ -94,7 +100,7 @@ Told = Callable[[str, str], None]
 
 
 async def day(data_dir: str, database: str, told: Told, before: Callable[[], None] = lambda: None) -> None:
-    """Accepts mails of both kinds of content and records outcomes, one after the other.
+    """Accepts mails of all kinds of content and records outcomes, one after the other.
 
     `before` is called when the spool is open. A failed outcome is recorded once more, as the flow does.
     """
@@ -113,18 +119,18 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
         told(one.id, "started")
         sink = spool.open_content()
         try:
-            for start in range(0, len(octets), 100_000):
-                sink.write(octets[start : start + 100_000])
+            for start in range(0, len(octets), 500_000):
+                sink.write(octets[start : start + 500_000])
             content = sink.close(size=len(octets) - 3, header=b"", normalised=0).content
         except OSError:
-            sink.abort()
+            sink.release()
             told(one.id, "refused")
             return None
         one = replace(one, contents=(content,))
         error = await wait(lambda done: spool.accept(one, (TrailEntry(NOW, "received"),), done))
         told(one.id, "whole" if error is None else "refused")
         if error is not None:
-            sink.abort()
+            sink.release()
         return one if error is None else None
 
     async def recorded(outcome: Outcome, what: str) -> None:
@@ -138,7 +144,7 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
             for dsn, _ in outcome.generated:
                 told(dsn.id, "whole")
 
-    for octets in (SMALL, LARGE):
+    for octets in (SMALL, HELD, LARGE):
         await accepted(octets)
         relayed = await accepted(octets)
         if relayed is not None:
@@ -159,7 +165,7 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
 
 def _octets(one: Mail) -> bytes:
     source = one.contents[0].source if one.contents else InlineOctets(b"")
-    return Path(source.path).read_bytes() if isinstance(source, FileOctets) else source.octets
+    return Path(source.path).read_bytes()[: source.size] if isinstance(source, FileOctets) else source.octets
 
 
 def _has_file(row: Mapping[str, object] | None) -> bool:
@@ -206,7 +212,7 @@ async def _faults_after(data_dir: str, database: str, told: dict[str, str]) -> l
             faults.append(f"{mail_id}: acknowledged, but not taken: {states}")
     for one in taken.values():
         octets = _octets(one)
-        if octets not in (LARGE, SMALL):
+        if octets not in (LARGE, HELD, SMALL):
             faults.append(f"{one.id}: {len(octets)} octets of content")
         if len(one.recipients) != (1 if one.own else 2):
             faults.append(f"{one.id}: {len(one.recipients)} recipients")

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from posthouse.core.mail import Content, FileOctets, InlineOctets
 
 PIECE_OCTETS = 256 * 1024
-"""Read from a file at a time."""
+"""Of one piece, at most."""
 
 
 class ContentUnreadable(Exception):
@@ -25,12 +25,10 @@ def pieces(content: Content) -> Generator[bytes | memoryview, None, None]:
     """
     match content.source:
         case InlineOctets(octets):
-            if not content.cuts:
-                yield octets
-            else:
-                view = memoryview(octets)
-                for start, end in _kept(content):
-                    yield view[start:end]
+            view = memoryview(octets)
+            for start, end in _kept(content):
+                for offset in range(start, end, PIECE_OCTETS):
+                    yield view[offset : min(offset + PIECE_OCTETS, end)]
         case FileOctets(path):
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -46,7 +46,7 @@ class Deferral(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InlineOctets:
-    """Content held in memory and in the database, wire form."""
+    """Content held in memory, wire form."""
 
     octets: bytes
 

@@ -259,16 +259,19 @@ class Session(asyncio.Protocol):
         assert self._facts is not None
         self._waits_for_us = True
         if sink is None:
-            self._answered(_NO_SPACE)
+            self._answered(_NO_SPACE, None)
             return
         try:
             content = sink.close(size=event.size, header=event.header, normalised=event.normalised)
-            self._listener.reception.accept(self._facts, event.envelope, content, self._answered)
+            self._listener.reception.accept(
+                self._facts, event.envelope, content, lambda answer: self._answered(answer, sink)
+            )
         except Exception as error:
-            sink.abort()
-            self._answered(_internal_trouble("mail not taken", error))
+            self._answered(_internal_trouble("mail not taken", error), sink)
 
-    def _answered(self, answer: Reply) -> None:
+    def _answered(self, answer: Reply, sink: ContentSink | None) -> None:
+        if sink is not None:
+            sink.release()
         smtp = self._smtp
         if not self._waits_for_us or smtp is None:
             return
@@ -402,7 +405,7 @@ class Session(asyncio.Protocol):
 
     def _drop_sink(self) -> None:
         if self._sink is not None:
-            self._sink.abort()
+            self._sink.release()
             self._sink = None
 
     @property

@@ -148,7 +148,7 @@ def _beginning(mail: Mail) -> tuple[bytes, bool]:
     """The content as received, or its beginning with the header section; True if that is all of it."""
     match mail.contents[0].source:
         case InlineOctets(octets):
-            return octets, True
+            return octets[:_BEGINNING], len(octets) <= _BEGINNING
         case FileOctets(path, _):
             with open(path, "rb") as file:
                 return file.read(_BEGINNING), False

@@ -1,4 +1,4 @@
-"""One transaction of the writer: rows gather per table, go out in few statements; files are synced; commit."""
+"""One transaction of the writer: rows gather per table, go out in few statements; commit."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 from posthouse.core.mail import MailId, RecipientState
 from posthouse.ports import LeaseLost
-from posthouse.storage import files
 from posthouse.storage.database import cursor_of
 from posthouse.storage.rows import RowTuple
 from posthouse.storage.statements import Statements
@@ -67,9 +66,6 @@ class Batch:
         self.used_hands: list[MailId] = []
         self.released: list[MailId] = []
         self.unlink: list[Path] = []
-        self.descriptors: list[int] = []
-        self.folders: set[Path] = set()
-        """To be synced before the commit: files that rows name, and where they lie."""
 
     def flush(self) -> None:
         """Raises LeaseLost if a mail to be changed is no longer leased to this worker."""
@@ -109,10 +105,3 @@ class Batch:
         """At once, so that a large content is never in memory whole."""
         with cursor_of(self.connection) as cursor:
             self._statements.insert_chunk.execute(cursor, [row])
-
-    def sync(self) -> None:
-        """Files and their names on the disk, before the commit of the rows that name them."""
-        for descriptor in self.descriptors:
-            files.fsync(descriptor)
-        for folder in self.folders:
-            files.fsync_folder(folder)

@@ -1,7 +1,9 @@
-"""Content on its way in: a sink that holds 256 KiB in memory and streams what is longer to a file.
+"""Content on its way in: a sink that holds it in memory up to a bound and streams what is longer to a file.
 
-A file is written as `.tmp-<name>` and renamed to its name when it is whole; that name goes into the mail. It is
-synced just before the commit that names it (`units`); a file that no committed row names is a leftover.
+Content over 256 KiB lies in a file in the end. What a sink held is written to its file by the thread that commits the
+mail, off the event loop, and is relayed from memory meanwhile. What a sink streams is written as `.tmp-<name>` and
+renamed to its name when it is whole; that name goes into the mail. Either file is synced just before the commit that
+names it (`units`); a file that no committed row names is a leftover.
 """
 
 import os
@@ -15,7 +17,28 @@ from posthouse.storage import files
 
 INLINE_OCTETS = 256 * 1024
 """Content up to this size lies in the database, longer content in a file."""
+HELD_OCTETS = 1280 * 1024
+"""Content up to this size, a mail of 1 MiB among it, is held in memory while there is room."""
+ROOM_OCTETS = 16 * 1024 * 1024
+"""What the sinks of a process hold at most of content over `INLINE_OCTETS`, until their mail is stored."""
 TEMPORARY = ".tmp-"
+
+
+class Room:
+    """Memory that the sinks of a process share for content over `INLINE_OCTETS`."""
+
+    def __init__(self) -> None:
+        self._left = ROOM_OCTETS
+
+    def take(self, octets: int) -> bool:
+        """Whether there was so much."""
+        if octets > self._left:
+            return False
+        self._left -= octets
+        return True
+
+    def give_back(self, octets: int) -> None:
+        self._left += octets
 
 
 class OpenFiles:
@@ -47,11 +70,14 @@ class OpenFiles:
 
 
 class FileSink:
-    """ports.ContentSink. `abort` is safe at any time: it does nothing once a mail has claimed the content."""
+    """ports.ContentSink."""
 
-    def __init__(self, folder: Path, open_files: OpenFiles) -> None:
+    def __init__(self, folder: Path, open_files: OpenFiles, room: Room) -> None:
         self._folder = folder
         self._open_files = open_files
+        self._room = room
+        self._taken = 0
+        """Of the room."""
         self._chunks: list[bytes] = []
         self._held = 0
         self._written = 0
@@ -60,15 +86,25 @@ class FileSink:
         self._closed = False
 
     def write(self, octets: bytes) -> None:
-        """Raises OSError when the disk refuses; `abort` is due then."""
         if self._descriptor >= 0:
-            files.write_all(self._descriptor, octets)
+            files.write_all(self._descriptor, octets, self._written)
             self._written += len(octets)
             return
         self._chunks.append(octets)
         self._held += len(octets)
-        if self._held > INLINE_OCTETS:
+        if self._held > INLINE_OCTETS and not self._may_hold():
             self._spill()
+
+    def _may_hold(self) -> bool:
+        wanted = self._held - self._taken
+        if self._held > HELD_OCTETS or not self._room.take(wanted):
+            return False
+        self._taken += wanted
+        return True
+
+    def _leave_room(self) -> None:
+        self._room.give_back(self._taken)
+        self._taken = 0
 
     def _spill(self) -> None:
         name = uuid.uuid4().hex
@@ -76,15 +112,15 @@ class FileSink:
         self._descriptor = os.open(self._temporary(self._path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         held, self._chunks = self._chunks, []
         for octets in held:
-            files.write_all(self._descriptor, octets)
-        self._written = self._held
+            files.write_all(self._descriptor, octets, self._written)
+            self._written += len(octets)
+        self._leave_room()
 
     @staticmethod
     def _temporary(path: Path) -> Path:
         return path.with_name(TEMPORARY + path.name)
 
     def close(self, *, size: int, header: bytes, normalised: int) -> ReceivedContent:
-        """End of content. Raises OSError when the disk refuses; `abort` is due then."""
         source: InlineOctets | FileOctets
         if self._path is None:
             source = InlineOctets(b"".join(self._chunks))
@@ -97,8 +133,9 @@ class FileSink:
             source = FileOctets(str(self._path), self._written)
         return ReceivedContent(Content(source), size, header, normalised)
 
-    def abort(self) -> None:
+    def release(self) -> None:
         self._chunks = []
+        self._leave_room()
         if self._path is None:
             return
         if self._closed:

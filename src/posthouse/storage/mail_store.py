@@ -14,6 +14,7 @@ from posthouse.core.mail import MailId, RecipientState
 from posthouse.storage import files, schema
 from posthouse.storage.batch import Batch, Hand
 from posthouse.storage.database import Database
+from posthouse.storage.reused_files import ReusedFiles
 from posthouse.storage.rows import session_json
 from posthouse.storage.statements import Statements
 from posthouse.storage.units import MailUnit
@@ -50,6 +51,7 @@ class MailStore:
         self.folder = folder
         self.keeps_files = database.sqlite
         """Large content stays in files; else it lies in chunk rows and a file is a cache."""
+        self.reused = ReusedFiles(folder) if self.keeps_files else None
         self.hands: dict[MailId, Hand] = {}
         self.uncertain: set[MailId] = set()
         """Own mails whose first commit may have taken place unseen; the outcome that makes them will come again."""
@@ -130,7 +132,7 @@ class MailStore:
     def _commit(self, units: Sequence[MailUnit], staged: "_Staged") -> None:
         transaction, batch = staged.transaction, staged.batch
         try:
-            batch.sync()
+            self._bring_files(units)
         except BaseException as error:
             self._roll_back(transaction, batch, error)
             raise
@@ -149,6 +151,16 @@ class MailStore:
             batch.unlink.extend(paths)
         self._unlink(batch.unlink)
 
+    def _bring_files(self, units: Sequence[MailUnit]) -> None:
+        """To the disk: all are written before the first is waited for. Raises OSError."""
+        due = [unit.files for unit in units if unit.error is None and unit.files is not None and unit.files.due]
+        if due:
+            named = [new.write() for new in due]
+            for new in due:
+                new.sync()
+            if any(named):
+                files.fsync_folder(self.folder)
+
     def _roll_back(self, transaction: Transaction | None, batch: Batch, error: BaseException) -> None:
         for mail_id in batch.new_hands:
             self.hands.pop(mail_id, None)
@@ -164,8 +176,9 @@ class MailStore:
 
     def _unlink(self, paths: Sequence[Path]) -> None:
         for path in paths:
-            with contextlib.suppress(OSError):  # a leftover, swept at the next start
-                files.unlink(path)
+            if self.reused is None or not self.reused.leave(path):
+                with contextlib.suppress(OSError):  # a leftover, swept at the next start
+                    files.unlink(path)
 
     def _connect(self) -> Connection:
         if self._connection is None:
@@ -182,6 +195,8 @@ class MailStore:
 
     def close(self) -> None:
         self._disconnect()
+        if self.reused is not None:
+            self.reused.close()
         self.database.close()
         self._close()
 

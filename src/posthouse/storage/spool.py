@@ -17,9 +17,10 @@ from posthouse.core.mail import Mail, MailId, TrailEntry
 from posthouse.ports import Acted, Age, Clock, ContentSink, LeaseLost, Outcome, QueueCommand
 from posthouse.storage import acting, leases, schema, shards, taking
 from posthouse.storage.batch import Batch
-from posthouse.storage.content import FileSink, OpenFiles, sweep
+from posthouse.storage.content import FileSink, OpenFiles, Room, sweep
 from posthouse.storage.database import create, creating, is_sqlite, open_postgresql, open_sqlite
 from posthouse.storage.mail_store import MailStore
+from posthouse.storage.new_files import NewFiles
 from posthouse.storage.units import Accept, Call, Record
 from posthouse.storage.writer import GroupWriter
 from posthouse.telemetry import logger
@@ -44,6 +45,7 @@ class MailSpool:
         self._loop = loop
         self._writer = GroupWriter(loop)
         self._open_files = OpenFiles()
+        self._room = Room()
         self._free = (float("-inf"), 0)
         self._stores = [self._open_store(shards.claim(self._data_dir))]
         self._renewed = clock.monotonic()
@@ -70,7 +72,7 @@ class MailSpool:
     # --- new mail and outcomes ----------------------------------------------------------------------------
 
     def open_content(self) -> ContentSink:
-        return FileSink(self._stores[0].folder, self._open_files)
+        return FileSink(self._stores[0].folder, self._open_files, self._room)
 
     def accept(
         self,
@@ -79,14 +81,17 @@ class MailSpool:
         done: Callable[[Exception | None], None],
         alone: Callable[[], None] = lambda: None,
     ) -> None:
-        self._writer.submit(Accept(self._stores[0], mail, trail, self._open_files, done, alone))
+        store = self._stores[0]
+        new = NewFiles((mail,), store.reused, self._open_files)
+        self._writer.submit(Accept(store, mail, trail, new, done, alone))
 
     def record(self, outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
         store = self._store_of(outcome.mail.id)
         if store is None:
             self._loop.call_soon(done, LeaseLost(outcome.mail.id))
             return
-        self._writer.submit(Record(store, outcome, self._open_files, done))
+        new = NewFiles([mail for mail, _ in outcome.generated], store.reused, self._open_files)
+        self._writer.submit(Record(store, outcome, new, done))
 
     def _store_of(self, mail_id: MailId) -> MailStore | None:
         return next((store for store in self._stores if mail_id in store.hands), None)

@@ -164,12 +164,14 @@ def _materialise(batch: Batch, mail_id: MailId, version: int, path: Path) -> Non
         select(k.seq).where(k.mail_id == mail_id, k.version == version).order_by(k.seq.desc()).limit(1)
     ).scalar()
     temporary = path.with_name(TEMPORARY + path.name)
+    written = 0
     with open(temporary, "wb") as file:
         for seq in range(0 if last is None else last + 1):
             octets = batch.connection.execute(
                 select(k.octets).where(k.mail_id == mail_id, k.version == version, k.seq == seq)
             ).scalar_one()
-            files.write_all(file.fileno(), bytes(octets))
+            files.write_all(file.fileno(), bytes(octets), written)
+            written += len(octets)
     files.rename(temporary, path)
 
 

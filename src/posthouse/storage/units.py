@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailId, RecipientState, TrailEntry
 from posthouse.ports import LeaseLost, Outcome
 from posthouse.storage.batch import Batch, Hand
-from posthouse.storage.content import OpenFiles
+from posthouse.storage.new_files import NewFiles
 from posthouse.storage.rows import (
     attempt_row,
     encode,
@@ -31,6 +31,9 @@ class MailUnit:
 
     asks = False
     """It reads the database, which may take long."""
+
+    files: NewFiles | None = None
+    """What has to be on the disk before its rows are."""
 
     def __init__(self, store: "MailStore") -> None:
         self.store = store
@@ -58,31 +61,6 @@ class MailUnit:
         raise NotImplementedError
 
 
-class _Claimed:
-    """Files of new mails, taken over from the sinks; they go back, or are removed, if the commit fails."""
-
-    def __init__(self, mails: Sequence[Mail], open_files: OpenFiles) -> None:
-        self._open_files = open_files
-        self.descriptors: dict[str, int] = {}
-        for mail in mails:
-            for content in mail.contents:
-                if isinstance(content.source, FileOctets) and content.source.path not in self.descriptors:
-                    descriptor = open_files.claim(content.source.path)
-                    if descriptor is not None:
-                        self.descriptors[content.source.path] = descriptor
-
-    def close(self) -> None:
-        for descriptor in self.descriptors.values():
-            os.close(descriptor)
-
-    def give_back(self) -> None:
-        for path, descriptor in self.descriptors.items():
-            self._open_files.add(path, descriptor)
-
-    def paths(self) -> list[Path]:
-        return [Path(path) for path in self.descriptors]
-
-
 class Accept(MailUnit):
     """ports.Spool.accept."""
 
@@ -91,7 +69,7 @@ class Accept(MailUnit):
         store: "MailStore",
         mail: Mail,
         trail: Sequence[TrailEntry],
-        open_files: OpenFiles,
+        new: NewFiles,
         done: Callable[[Exception | None], None],
         alone: Callable[[], None],
     ) -> None:
@@ -100,21 +78,23 @@ class Accept(MailUnit):
         self._alone = alone
         self._trail = trail
         self._done = done
-        self._claimed = _Claimed((mail,), open_files)
+        self.files = self._new = new
 
     def stage(self, batch: Batch) -> None:
-        stage_new(self.store, batch, self._mail, self._trail, self._claimed)
+        stage_new(self.store, batch, self._mail, self._trail, self._new)
 
     def alone(self) -> None:
         self._alone()
 
     def doubt(self) -> None:
-        self.store.deny(self._mail.id, self._claimed.paths())
+        self.store.deny(self._mail.id, self._new.paths())
 
     def conclude(self) -> None:
-        self._claimed.close()
-        if self.error is not None:
-            self.store.remove_files(self._mail.id, self._claimed.paths())
+        if self.error is None:
+            self._new.stored()
+        else:
+            self._new.refused()
+            self.store.remove_files(self._mail.id, self._new.paths())
 
     def settle(self) -> None:
         self._done(self.error)
@@ -124,12 +104,12 @@ class Record(MailUnit):
     """ports.Spool.record."""
 
     def __init__(
-        self, store: "MailStore", outcome: Outcome, open_files: OpenFiles, done: Callable[[Exception | None], None]
+        self, store: "MailStore", outcome: Outcome, new: NewFiles, done: Callable[[Exception | None], None]
     ) -> None:
         super().__init__(store)
         self._outcome = outcome
         self._done = done
-        self._claimed = _Claimed([mail for mail, _ in outcome.generated], open_files)
+        self.files = self._new = new
 
     def refusal(self) -> Exception | None:
         hand = self.store.hands.get(self._outcome.mail.id)
@@ -154,17 +134,17 @@ class Record(MailUnit):
             hand.entries += 1
         store.stage_state(batch, mail_id, hand)
         for mail, trail in outcome.generated:
-            stage_new(store, batch, mail, trail, self._claimed)
+            stage_new(store, batch, mail, trail, self._new)
 
     def doubt(self) -> None:
         self.store.uncertain.update(mail.id for mail, _ in self._outcome.generated)
 
     def conclude(self) -> None:
         if self.error is None:
-            self._claimed.close()
+            self._new.stored()
             self.store.uncertain.difference_update(mail.id for mail, _ in self._outcome.generated)
             return
-        self._claimed.give_back()
+        self._new.give_back()
         if isinstance(self.error, LeaseLost):
             self.store.lost(self._outcome.mail.id)
 
@@ -196,13 +176,13 @@ class Call(MailUnit, Generic[T]):
             self._future.set_result(self._result[0])
 
 
-def stage_new(store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[TrailEntry], claimed: _Claimed) -> None:
+def stage_new(store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[TrailEntry], new: NewFiles) -> None:
     """Rows of a new mail. The mail is leased to this worker if one of its recipients is ACTIVE."""
     if mail.id in store.uncertain:
         store.delete_mails(batch, (mail.id,))
     if mail.id in store.hands:
         raise ValueError(f"mail id {mail.id} is taken")
-    local = _stage_contents(store, batch, mail, claimed)
+    local = _stage_contents(store, batch, mail, new)
     hand = Hand({r.seq: r.state for r in mail.recipients}, local, 0, len(trail))
     active = hand.has(RecipientState.ACTIVE)
     batch.mails.append(
@@ -225,7 +205,7 @@ def stage_new(store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[Trai
         batch.unlink.extend(local)
 
 
-def _stage_contents(store: "MailStore", batch: Batch, mail: Mail, claimed: _Claimed) -> tuple[Path, ...]:
+def _stage_contents(store: "MailStore", batch: Batch, mail: Mail, new: NewFiles) -> tuple[Path, ...]:
     """Rows of a new mail's content versions; returns its local files."""
     local: list[Path] = []
     first = mail.contents[0].source
@@ -236,16 +216,18 @@ def _stage_contents(store: "MailStore", batch: Batch, mail: Mail, claimed: _Clai
             batch.contents.append((mail.id, version, "cuts", source.size, cuts, None, None))
             continue
         match source:
+            case InlineOctets(octets) if (mail.id, version) in new.held:
+                path = new.held[mail.id, version]
+                local.append(path)
+                batch.contents.append((mail.id, version, "file", len(octets), cuts, path.name, None))
             case InlineOctets(octets):
                 batch.contents.append((mail.id, version, "inline", len(octets), cuts, None, octets))
             case FileOctets(path, size):
-                descriptor = claimed.descriptors.get(path)
+                descriptor = new.claimed.get(path)
                 if descriptor is None:
                     raise ValueError(f"{path} was not made by a sink of this spool, or has been claimed already")
                 local.append(Path(path))
                 if store.keeps_files:
-                    batch.descriptors.append(descriptor)
-                    batch.folders.add(Path(path).parent)
                     batch.contents.append((mail.id, version, "file", size, cuts, Path(path).name, None))
                 else:
                     batch.contents.append((mail.id, version, "chunks", size, cuts, None, None))

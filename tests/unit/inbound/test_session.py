@@ -7,12 +7,14 @@ from ipaddress import ip_network
 import pytest
 
 from posthouse.core.limits import Limits
-from posthouse.core.smtp_reply import reply
+from posthouse.core.smtp_reply import Reply, reply
 from posthouse.inbound.listener import Listener, Listeners
 from posthouse.inbound.session import Session
 from posthouse.settings import Address, BareNewlines, ListenerSettings, NodeSettings
 from support.flow import FakeClock
 from support.receiving import QUEUED, MemoryReception
+
+REFUSED = reply(554, "5.4.6", "Too many Received fields, this mail loops")
 
 BEGIN = b"EHLO t.example\r\nMAIL FROM:<a@sender.example>\r\nRCPT TO:<you@inside.example>\r\n"
 NET = (ip_network("192.0.2.0/24"),)
@@ -198,12 +200,27 @@ def test_mail_of_a_client_that_went_away_before_the_reply_is_still_taken() -> No
         session, wire = bench.connect()
         session.data_received(BEGIN + b"DATA\r\nx\r\n.\r\n")
         session.connection_lost(None)
+        held = [sink.released for sink in reception.sinks]
         reception.waiting[0](QUEUED)
+        assert (held, [sink.released for sink in reception.sinks]) == ([False], [True])
         assert "queued" not in wire.text
         assert bench.owner.sessions_open == 0
 
     run(test, reception)
-    assert not reception.sinks[0].aborted
+
+
+@pytest.mark.parametrize("answer", [QUEUED, REFUSED])
+def test_what_a_sink_holds_is_released_with_the_answer_to_the_final_dot(answer: Reply) -> None:
+    reception = MemoryReception(answer=answer)
+
+    def test(bench: Bench) -> None:
+        session, _ = bench.connect()
+        session.data_received(BEGIN + b"DATA\r\nx\r\n")
+        assert not reception.sinks[0].released
+        session.data_received(b".\r\n")
+        assert reception.sinks[0].released
+
+    run(test, reception)
 
 
 def test_content_cut_off_by_the_client_is_thrown_away() -> None:
@@ -216,7 +233,7 @@ def test_content_cut_off_by_the_client_is_thrown_away() -> None:
 
     run(test, reception)
     assert reception.mails == []
-    assert reception.sinks[0].aborted
+    assert reception.sinks[0].released
 
 
 # --- trouble ---------------------------------------------------------------------------------------------
@@ -256,7 +273,7 @@ def test_full_disk_is_452_at_the_end_of_the_content_wherever_it_is_met() -> None
 
         run(test, reception)
         assert reception.mails == []
-        assert all(sink.aborted for sink in reception.sinks)
+        assert all(sink.released for sink in reception.sinks)
 
 
 def test_refusal_of_the_reception_reaches_the_client() -> None:
@@ -321,7 +338,7 @@ def test_content_without_an_octet_times_out_and_is_thrown_away() -> None:
         assert wire.is_closing()
 
     run(test, reception)
-    assert reception.sinks[0].aborted
+    assert reception.sinks[0].released
 
 
 def test_content_that_comes_too_slowly_ends_the_session_after_the_grace() -> None:
