@@ -30,6 +30,8 @@ class Reply:
         """Octets on the wire; the enhanced status code on every line (RFC 2034 section 4)."""
         status = f"{self.status} " if self.status else ""
         last = len(self.lines) - 1
+        if last == 0:
+            return f"{self.code} {status}{self.lines[0]}\r\n".encode()
         return "".join(
             f"{self.code}{' ' if i == last else '-'}{status}{line}\r\n" for i, line in enumerate(self.lines)
         ).encode("utf-8")

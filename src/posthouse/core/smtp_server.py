@@ -200,7 +200,7 @@ class ServerSession:
 
     def greet(self) -> None:
         """The 220."""
-        self._say(Reply(220, (f"{self._hostname} ESMTP posthouse",)))
+        self._out.append(_greeting(self._hostname))
 
     def receive(self, data: bytes) -> None:
         """Octets from the client."""
@@ -417,7 +417,7 @@ class ServerSession:
         if esmtp:
             self._out.append(_capabilities(self._hostname, self._offers))
         else:
-            self._say(Reply(250, (self._hostname,)))
+            self._out.append(_helo_reply(self._hostname))
         return _CONTENT_REFUSED if refused else None
 
     def _rset(self, argument: bytes) -> Event | None:
@@ -607,6 +607,16 @@ class ServerSession:
             if self._errors > self._limits.errors and not self._over():
                 self._out.append(_TOO_MANY_ERRORS.encode())
                 self._state = _State.ENDED
+
+
+@lru_cache(maxsize=64)
+def _greeting(hostname: str) -> bytes:
+    return Reply(220, (f"{hostname} ESMTP posthouse",)).encode()
+
+
+@lru_cache(maxsize=64)
+def _helo_reply(hostname: str) -> bytes:
+    return Reply(250, (hostname,)).encode()
 
 
 @lru_cache(maxsize=64)

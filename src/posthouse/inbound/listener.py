@@ -9,10 +9,12 @@ from functools import partial
 
 from posthouse.core.limits import Limits
 from posthouse.core.network import Network, parse_client
+from posthouse.core.smtp_data import Newlines
+from posthouse.core.smtp_server import Offers
 from posthouse.inbound.proxied import ProxiedConnection
 from posthouse.inbound.session import Session
 from posthouse.ports import Clock, Reception
-from posthouse.settings import ListenerSettings, ListenerTls, NodeSettings
+from posthouse.settings import BareNewlines, ListenerSettings, ListenerTls, NodeSettings
 from posthouse.telemetry import logger
 
 log = logger("inbound")
@@ -32,6 +34,23 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.reception = owner.reception
         self.clock = owner.clock
+        self._offers: dict[tuple[bool, bool, bool], Offers] = {}
+
+    def offers(self, trusted: bool, tls_active: bool, xclient: bool) -> Offers:
+        """What a session with such a client offers."""
+        found = self._offers.get((trusted, tls_active, xclient))
+        if found is None:
+            settings = self.settings
+            newlines = settings.trusted_bare_newlines if trusted else settings.bare_newlines
+            found = self._offers[trusted, tls_active, xclient] = Offers(
+                max_size=settings.max_size,
+                newlines=Newlines.NORMALISE if newlines is BareNewlines.NORMALISE else Newlines.REFUSE,
+                starttls=settings.tls in (ListenerTls.STARTTLS_OPTIONAL, ListenerTls.STARTTLS_REQUIRED),
+                tls_required=settings.tls is ListenerTls.STARTTLS_REQUIRED,
+                tls_active=tls_active,
+                xclient=xclient,
+            )
+        return found
 
     @property
     def hostname(self) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, cast
 
 from posthouse import tls
 from posthouse.core.envelope import MailArguments, Recipient, SessionFacts, XclientAttributes
-from posthouse.core.smtp_data import Newlines
 from posthouse.core.smtp_reply import Reply, reply
 from posthouse.core.smtp_server import (
     ContentEnded,
@@ -24,14 +23,12 @@ from posthouse.core.smtp_server import (
     Ended,
     Event,
     MailOffered,
-    Offers,
     RecipientOffered,
     ServerSession,
     StartTlsAsked,
     XclientGiven,
 )
 from posthouse.ports import ContentSink
-from posthouse.settings import BareNewlines, ListenerTls
 from posthouse.telemetry import logger
 
 if TYPE_CHECKING:
@@ -155,21 +152,8 @@ class Session(asyncio.Protocol):
 
     def _new_smtp(self) -> ServerSession:
         listener = self._listener
-        settings = listener.settings
-        trusted = listener.is_trusted(self._client.address)
-        newlines = settings.trusted_bare_newlines if trusted else settings.bare_newlines
-        return ServerSession(
-            listener.hostname,
-            self._limits,
-            Offers(
-                max_size=settings.max_size,
-                newlines=Newlines.NORMALISE if newlines is BareNewlines.NORMALISE else Newlines.REFUSE,
-                starttls=settings.tls in (ListenerTls.STARTTLS_OPTIONAL, ListenerTls.STARTTLS_REQUIRED),
-                tls_required=settings.tls is ListenerTls.STARTTLS_REQUIRED,
-                tls_active=bool(self._tls),
-                xclient=self._xclient,
-            ),
-        )
+        offers = listener.offers(listener.is_trusted(self._client.address), bool(self._tls), self._xclient)
+        return ServerSession(listener.hostname, self._limits, offers)
 
     # --- the dialogue -------------------------------------------------------------------------------------
 
