@@ -18,19 +18,28 @@ def account_of(folder: Path, ids: Sequence[str], arrivals: Sequence[Arrival]) ->
         return settle(ledger, arrivals)
 
 
+def arrival(mail_id: str, *recipients: str, key: str = "") -> Arrival:
+    return Arrival(1.0, mail_id, recipients, key or f"key-{mail_id}", True)
+
+
 def test_a_mail_that_arrived_for_one_of_two_recipients_is_half_lost(tmp_path: Path) -> None:
-    account = account_of(tmp_path, "12", [Arrival(1.0, "1", ("a@x", "b@x"), True), Arrival(1.0, "2", ("a@x",), True)])
+    account = account_of(tmp_path, "12", [arrival("1", "a@x", "b@x"), arrival("2", "a@x")])
     assert account.lost == (("2", "b@x"),)
     assert (account.acknowledged, account.arrived, account.duplicates) == (2, 2, {})
 
 
+def test_a_mail_with_the_content_of_another_is_damaged(tmp_path: Path) -> None:
+    account = account_of(tmp_path, "12", [arrival("1", "a@x", "b@x"), arrival("2", "a@x", "b@x", key="key-1")])
+    assert (account.lost, account.damaged) == ((), ("2",))
+
+
 def test_recipients_that_arrive_in_two_transactions_are_no_duplicate(tmp_path: Path) -> None:
-    account = account_of(tmp_path, "1", [Arrival(1.0, "1", ("a@x",), True), Arrival(2.0, "1", ("b@x",), True)])
+    account = account_of(tmp_path, "1", [arrival("1", "a@x"), arrival("1", "b@x")])
     assert (account.lost, account.duplicates) == ((), {})
 
 
 def test_a_mail_that_nobody_was_told_of_is_counted_and_not_a_fault(tmp_path: Path) -> None:
-    account = account_of(tmp_path, "", [Arrival(1.0, "9", ("a@x",), True)])
+    account = account_of(tmp_path, "", [arrival("9", "a@x")])
     assert (account.unacknowledged, account.lost) == (1, ())
 
 

@@ -38,6 +38,8 @@ class Ledger:
         self._lock = threading.Lock()
         self.acknowledged: dict[str, tuple[str, ...]] = {}
         """Recipients by queue id."""
+        self.keys: dict[str, str] = {}
+        """Which content was acknowledged, by queue id."""
 
     def acknowledge(self, mail_id: str, key: str, recipients: Sequence[str]) -> None:
         with self._lock:
@@ -45,6 +47,7 @@ class Ledger:
             os.fsync(self._file.fileno())
             assert mail_id not in self.acknowledged, f"two mails with the id {mail_id}"
             self.acknowledged[mail_id] = tuple(recipients)
+            self.keys[mail_id] = key
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +64,8 @@ class Arrival:
     """Seconds of the monotonic clock."""
     mail_id: str
     recipients: tuple[str, ...]
+    key: str
+    """Of the content."""
     whole: bool
     """The content is the one that belongs to its key, to the last octet."""
 
@@ -74,7 +79,8 @@ class Arrivals(Recorder):
     def take(self, taken: Taken) -> None:
         key = _KEY.search(taken.content)
         whole = key is not None and taken.content.endswith(drill_mail(key[1].decode(), int(key[2])))
-        self.arrivals.append(Arrival(time.monotonic(), queue_id(taken.content), taken.recipients, whole))
+        name = key[1].decode() if key is not None else ""
+        self.arrivals.append(Arrival(time.monotonic(), queue_id(taken.content), taken.recipients, name, whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,7 @@ class Account:
     lost: tuple[tuple[str, str], ...]
     """(queue id, recipient) acknowledged and never arrived."""
     damaged: tuple[str, ...]
+    """Arrived with octets that were not sent, or with another mail's content."""
     duplicates: dict[str, tuple[float, ...]]
     """Times of arrival of each mail that arrived more than once."""
 
@@ -104,7 +111,13 @@ def settle(ledger: Ledger, arrivals: Sequence[Arrival]) -> Account:
         arrived=len(ids),
         unacknowledged=len(ids - ledger.acknowledged.keys()),
         lost=tuple(sorted(owed - got.keys())),
-        damaged=tuple(sorted(arrival.mail_id for arrival in arrivals if not arrival.whole)),
+        damaged=tuple(
+            sorted(
+                arrival.mail_id
+                for arrival in arrivals
+                if not arrival.whole or ledger.keys.get(arrival.mail_id, arrival.key) != arrival.key
+            )
+        ),
         duplicates={
             mail_id: tuple(sorted(arrival.at for arrival in arrivals if arrival.mail_id == mail_id))
             for mail_id in sorted(twice)

@@ -1,9 +1,10 @@
 """Content on its way in: a sink that holds it in memory up to a bound and streams what is longer to a file.
 
-Content over 256 KiB lies in a file in the end. What a sink held is written to its file by the thread that commits the
-mail, off the event loop, and is relayed from memory meanwhile. What a sink streams is written as `.tmp-<name>` and
-renamed to its name when it is whole; that name goes into the mail. Either file is synced just before the commit that
-names it (`units`); a file that no committed row names is a leftover.
+On SQLite content over 256 KiB lies in a file in the end. What a sink held is written to its file by the thread that
+commits the mail, off the event loop, and is relayed from memory meanwhile. What a sink streams is written as
+`.tmp-<name>` and renamed to its name when it is whole; that name goes into the mail. Either file is synced just
+before the commit that names it (`new_files`); a file that no committed row names is a leftover. On PostgreSQL what
+was held becomes one row, and what was streamed several.
 """
 
 import os
@@ -16,7 +17,7 @@ from posthouse.ports import ReceivedContent
 from posthouse.storage import files
 
 INLINE_OCTETS = 256 * 1024
-"""Content up to this size lies in the database, longer content in a file."""
+"""Content up to this size lies in the database, on SQLite longer content in a file."""
 HELD_OCTETS = 1280 * 1024
 """Content up to this size, a mail of 1 MiB among it, is held in memory while there is room."""
 ROOM_OCTETS = 16 * 1024 * 1024

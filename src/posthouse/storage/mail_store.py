@@ -1,7 +1,7 @@
 """One database of mail: carries out the writer's units in one transaction, and knows the mails in hand."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,14 @@ from posthouse.core.mail import MailId, RecipientState
 from posthouse.storage import files, schema
 from posthouse.storage.batch import Batch, Hand
 from posthouse.storage.database import Database
+from posthouse.storage.new_files import NewFiles
 from posthouse.storage.reused_files import ReusedFiles
 from posthouse.storage.rows import session_json
 from posthouse.storage.statements import Statements
 from posthouse.storage.units import MailUnit
+from posthouse.telemetry import logger
 
+log = logger("spool")
 _SESSIONS = 256
 
 
@@ -39,7 +42,7 @@ class _Staged:
 class MailStore:
     """Used by `GroupWriter`: between `stage` and the end of `run` by its thread alone, else by the loop alone.
 
-    But the loop may look up keys of `hands` at any time.
+    But the loop may look up keys of `hands`, and take of `reused`, at any time.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class MailStore:
         self.hands: dict[MailId, Hand] = {}
         self.uncertain: set[MailId] = set()
         """Own mails whose first commit may have taken place unseen; the outcome that makes them will come again."""
+        self.unsettled: set[MailId] = set()
+        """Mails whose outcome may have been stored unseen; until it has come again they are not to be taken."""
         self.orphans: set[MailId] = set()
         """Mails in memory that others took when the lease had run out, until the flow has learned of each."""
         self._denied: dict[MailId, Sequence[Path]] = {}
@@ -94,7 +99,10 @@ class MailStore:
             for unit in units:
                 unit.error = unit.error or (cause if isinstance(cause, Exception) else error)
         for unit in units:
-            unit.conclude()
+            try:
+                unit.conclude()
+            except Exception as error:  # a bug; the thread must not end for it, nor the others hear nothing
+                log.error("unit not concluded", error=repr(error))
 
     def _fill_patiently(self, units: Sequence[MailUnit]) -> "_Staged":
         """Waits for the database. A connection that broke while idle says nothing about the server as it is now: one
@@ -132,7 +140,7 @@ class MailStore:
     def _commit(self, units: Sequence[MailUnit], staged: "_Staged") -> None:
         transaction, batch = staged.transaction, staged.batch
         try:
-            self._bring_files(units)
+            due = self._bring_files(units)
         except BaseException as error:
             self._roll_back(transaction, batch, error)
             raise
@@ -143,23 +151,28 @@ class MailStore:
                 unit.doubt()
             self._roll_back(transaction, batch, error)
             raise CommitUncertain from error
+        for new in due:
+            new.stored()
         for mail_id in batch.released:
             if mail_id in self.hands and self.hands[mail_id].released:
                 del self.hands[mail_id]
         for mail_id, paths in staged.denied.items():
             del self._denied[mail_id]
             batch.unlink.extend(paths)
-        self._unlink(batch.unlink)
+        self.remove(dict.fromkeys(batch.unlink))
 
-    def _bring_files(self, units: Sequence[MailUnit]) -> None:
+    def _bring_files(self, units: Sequence[MailUnit]) -> Sequence[NewFiles]:
         """To the disk: all are written before the first is waited for. Raises OSError."""
         due = [unit.files for unit in units if unit.error is None and unit.files is not None and unit.files.due]
         if due:
-            named = [new.write() for new in due]
+            unnamed = [new.write() for new in due]
             for new in due:
                 new.sync()
-            if any(named):
+            if any(unnamed):
                 files.fsync_folder(self.folder)
+                if self.reused is not None:
+                    self.reused.named()
+        return due
 
     def _roll_back(self, transaction: Transaction | None, batch: Batch, error: BaseException) -> None:
         for mail_id in batch.new_hands:
@@ -174,7 +187,8 @@ class MailStore:
         if isinstance(error, DBAPIError | OSError):
             self._disconnect()  # what state the connection is in is unknown
 
-    def _unlink(self, paths: Sequence[Path]) -> None:
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Files that no row names: away, or free for other content."""
         for path in paths:
             if self.reused is None or not self.reused.leave(path):
                 with contextlib.suppress(OSError):  # a leftover, swept at the next start
@@ -254,6 +268,9 @@ class MailStore:
             some = mail_ids[start : start + 500]
             found = batch.connection.scalars(select(m.id).where(m.id.in_(some), mine)).all()
             if found:
+                c = schema.content.c
+                names = batch.connection.scalars(select(c.file).where(c.mail_id.in_(found), c.file.is_not(None)))
+                batch.unlink.extend(self.folder / name for name in names)
                 for table in (schema.content, schema.content_chunk, schema.recipient, schema.attempt, schema.trail):
                     batch.connection.execute(delete(table).where(table.c.mail_id.in_(found)))
                 batch.connection.execute(delete(schema.mail).where(m.id.in_(found)))
@@ -268,7 +285,7 @@ class MailStore:
     def remove_files(self, mail_id: MailId, paths: Sequence[Path]) -> None:
         """The acceptance failed: its files go, unless a row may still name them."""
         if mail_id not in self._denied:
-            self._unlink(paths)
+            self.remove(paths)
 
     def lost(self, mail_id: MailId) -> None:
         """The flow learns that this worker has the mail no longer."""

@@ -2,17 +2,18 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailId
 from posthouse.storage import files
-from posthouse.storage.content import INLINE_OCTETS, OpenFiles
+from posthouse.storage.content import HELD_OCTETS, INLINE_OCTETS, OpenFiles
 from posthouse.storage.reused_files import ReusedFiles
 
 
 class NewFiles:
-    """Files taken over from the sinks, and files for what these held in memory. Made on the event loop, then used by
-    the writer thread."""
+    """Files taken over from the sinks, and files for what these held in memory (own mail that is longer lies in the
+    database). Made on the event loop, then used by the writer thread."""
 
     def __init__(self, mails: Sequence[Mail], reused: ReusedFiles | None, open_files: OpenFiles) -> None:
         """`reused`: None where large content lies in the database."""
@@ -34,7 +35,7 @@ class NewFiles:
                 descriptor = self._open_files.claim(path)
                 if descriptor is not None:
                     self.claimed[path] = descriptor
-            case InlineOctets(octets) if self._reused is not None and len(octets) > INLINE_OCTETS:
+            case InlineOctets(octets) if self._reused is not None and INLINE_OCTETS < len(octets) <= HELD_OCTETS:
                 own = self.held[mail_id, version] = self._reused.take()
                 self._octets[own] = octets
             case InlineOctets():
@@ -46,46 +47,48 @@ class NewFiles:
         return self._reused is not None and bool(self._octets or self.claimed)
 
     def write(self) -> bool:
-        """Whether names are new, so that the folder has to be synced. Raises OSError."""
-        if self._reused is None:
-            return False
-        new = [self._reused.write(path, octets) for path, octets in self._octets.items()]
-        return any(new) or bool(self.claimed)
+        """Whether the folder has to be synced for their names. Raises OSError."""
+        assert self._reused is not None
+        unnamed = [self._reused.write(path, octets) for path, octets in self._octets.items()]
+        return any(unnamed) or bool(self.claimed)
 
     def sync(self) -> None:
         """Octets are on the disk, names perhaps not. Raises OSError."""
-        if self._reused is not None:
-            for descriptor in self.claimed.values():
-                files.sync_octets(descriptor)
-            for path in self._octets:
-                self._reused.sync(path)
+        assert self._reused is not None
+        for descriptor in self.claimed.values():
+            files.sync_octets(descriptor)
+        for path in self._octets:
+            self._reused.sync(path)
 
     def stored(self) -> None:
-        """The commit is done."""
-        self._close_claimed()
+        """The commit is done, and nothing that it deletes has been removed yet."""
         if self._reused is not None:
             for path in self._octets:
                 self._reused.stored(path)
 
-    def refused(self) -> None:
-        """The commit failed, and the mails will not come again; `paths` are to be removed."""
-        self._close_claimed()
-        self._drop_held()
-
-    def give_back(self) -> None:
-        """The commit failed, but the mails will come again, by a unit that writes new files for what is held."""
-        for path, descriptor in self.claimed.items():
-            self._open_files.add(path, descriptor)
-        self._drop_held()
-
-    def _drop_held(self) -> None:
+    def drop(self) -> None:
+        """The commit failed: what is held is not for these files. They are to be removed by the caller."""
         if self._reused is not None:
             for path in self._octets:
                 self._reused.drop(path)
 
-    def _close_claimed(self) -> None:
+    def close(self) -> None:
+        """The sinks' descriptors are needed no longer."""
         for descriptor in self.claimed.values():
-            os.close(descriptor)
+            with suppress(OSError):
+                os.close(descriptor)
 
+    def give_back(self) -> None:
+        """The sinks' files will come again, with the next try of the outcome that makes the mails."""
+        for path, descriptor in self.claimed.items():
+            self._open_files.add(path, descriptor)
+
+    @property
+    def written(self) -> list[Path]:
+        """Files of what was held."""
+        return list(self._octets)
+
+    @property
     def paths(self) -> list[Path]:
+        """All files."""
         return [*map(Path, self.claimed), *self._octets]

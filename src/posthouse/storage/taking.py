@@ -55,6 +55,7 @@ def take_due(
         .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
         .where(schema.IS_QUEUED, r.profile == profile, r.due_at <= now)
         .where(or_(m.lease_owner.is_(None), m.lease_owner == store.owner), *_of_age(age))
+        .where(*([m.id.not_in(store.unsettled)] if store.unsettled else []))
         .order_by(r.due_at)
         .limit(limit * 2)
         .with_for_update(skip_locked=True)

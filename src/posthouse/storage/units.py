@@ -87,14 +87,13 @@ class Accept(MailUnit):
         self._alone()
 
     def doubt(self) -> None:
-        self.store.deny(self._mail.id, self._new.paths())
+        self.store.deny(self._mail.id, self._new.paths)
 
     def conclude(self) -> None:
-        if self.error is None:
-            self._new.stored()
-        else:
-            self._new.refused()
-            self.store.remove_files(self._mail.id, self._new.paths())
+        self._new.close()
+        if self.error is not None:
+            self._new.drop()
+            self.store.remove_files(self._mail.id, self._new.paths)
 
     def settle(self) -> None:
         self._done(self.error)
@@ -137,14 +136,21 @@ class Record(MailUnit):
             stage_new(store, batch, mail, trail, self._new)
 
     def doubt(self) -> None:
+        self.store.unsettled.add(self._outcome.mail.id)
         self.store.uncertain.update(mail.id for mail, _ in self._outcome.generated)
 
     def conclude(self) -> None:
+        generated = {mail.id for mail, _ in self._outcome.generated}
         if self.error is None:
-            self._new.stored()
-            self.store.uncertain.difference_update(mail.id for mail, _ in self._outcome.generated)
-            return
-        self._new.give_back()
+            self._new.close()
+            self.store.uncertain -= generated
+        else:
+            self._new.give_back()
+            self._new.drop()
+            if not generated & self.store.uncertain:
+                self.store.remove(self._new.written)
+        if self.error is None or isinstance(self.error, LeaseLost):
+            self.store.unsettled.discard(self._outcome.mail.id)
         if isinstance(self.error, LeaseLost):
             self.store.lost(self._outcome.mail.id)
 
