@@ -20,6 +20,7 @@ from posthouse.core.mail import (
 from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
 from posthouse.core.profile import ServerProfile
+from posthouse.core.profile_test import Inquiry, StageResult
 from posthouse.core.smtp_reply import Reply
 
 
@@ -239,6 +240,16 @@ class Relay(Protocol):
         greeting and EHLO only."""
 
 
+class ServerTester(Protocol):
+    """Tests the servers of one service type (design 2.11)."""
+
+    async def test(
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+    ) -> tuple[StageResult, ...]:
+        """The ladder of one server within `seconds`, without advice. Never raises for anything the network does, and
+        touches no state of any worker."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What the flow is built on."""
@@ -295,6 +306,9 @@ class InventoryStore(Protocol):
 
     def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
         """Newest first: {id, at, by, what, detail}."""
+
+    def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
+        """Writes an audit row for something that changes nothing; `detail` is JSON without secrets."""
 
 
 class RevisionConflict(Exception):

@@ -76,6 +76,9 @@ class MemoryInventory:
             self.rows.insert(0, {"id": len(self.rows) + 1, "at": now, "by": by, "what": "inventory", "detail": {}})
             return revision
 
+    def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
+        self.rows.insert(0, {"id": len(self.rows) + 1, "at": now, "by": by, "what": what, "detail": detail})
+
     def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
         return [row for row in self.rows if before is None or int(str(row["id"])) < before][:limit]
 

@@ -68,6 +68,10 @@ class Inventory:
             connection.execute(update(schema.inventory_revision).values(revision=revision))
             return revision
 
+    def note(self, *, by: str, what: str, detail: Document, now: float) -> None:
+        with self._database.write() as connection:
+            connection.execute(insert(schema.audit).values(at=now, by=by, what=what, detail=json.dumps(detail)))
+
     def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
         query = select(schema.audit).order_by(schema.audit.c.id.desc()).limit(limit)
         if before is not None:
