@@ -13,11 +13,11 @@ from posthouse.client_tls import TlsSettingsError
 from posthouse.clients.connecting import NoConnection, connect, resolve
 from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.clients.smtp_pool import SmtpPools
-from posthouse.clients.way import DigitalId, SecretUnreadable, Way, way_to
+from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import Probed, RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
-from posthouse.ports import MayFinish
+from posthouse.ports import MayFinish, SecretUnreadable, Unseal
 
 
 def _no_digital_id() -> tuple[str, str]:
@@ -34,10 +34,12 @@ class SmtpRelay:
         limits: Limits,
         share: Callable[[int], int] = int,
         digital_id: DigitalId = _no_digital_id,
+        unseal: Unseal = no_key,
     ) -> None:
         self._hostname = hostname
         self._limits = limits
         self._digital_id = digital_id
+        self._unseal = unseal
         self.pools = SmtpPools(share)
         self._alive: set[SmtpConnection] = set()
         self._settling: set[SmtpConnection] = set()
@@ -61,7 +63,7 @@ class SmtpRelay:
                 return answer
             self.pools.use(profile.name, server).stale += 1
         try:
-            way = way_to(profile, server, self._digital_id)
+            way = way_to(profile, server, self._digital_id, self._unseal)
         except (TlsSettingsError, SecretUnreadable) as error:
             return _unreached(transaction, NoConnection(str(error), "4.3.5", blame=False))
         answer = await self._over(way, profile, server, transaction, may_finish, logged_in)
@@ -72,7 +74,7 @@ class SmtpRelay:
     async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:
         """ports.Relay.probe: greeting and EHLO; `whole`: STARTTLS and EHLO, too, and AUTH if `login`; QUIT."""
         try:
-            way = way_to(profile, server, self._digital_id)
+            way = way_to(profile, server, self._digital_id, self._unseal)
             if not whole:
                 way = way.greeting_only()
             elif not login:

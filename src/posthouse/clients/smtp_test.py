@@ -15,12 +15,13 @@ from ipaddress import ip_address
 from posthouse.client_tls import CertificateRefused, TlsPolicy, TlsSettingsError, certificate_facts
 from posthouse.clients.connecting import NoConnection, connect, resolve
 from posthouse.clients.smtp_connection import SmtpConnection
-from posthouse.clients.way import DigitalId, SecretUnreadable, Way, way_to
+from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
 from posthouse.core.own_address import refusal
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
 from posthouse.core.smtp_ladder import LadderSession
+from posthouse.ports import SecretUnreadable, Unseal
 
 LAST_WORD_SECONDS = 0.5
 
@@ -29,10 +30,15 @@ class SmtpTester:
     """`hostname` goes into EHLO; `listeners` are the addresses and ports where this node listens."""
 
     def __init__(
-        self, hostname: str, limits: Limits, digital_id: DigitalId, listeners: Collection[tuple[str, int]]
+        self,
+        hostname: str,
+        limits: Limits,
+        digital_id: DigitalId,
+        listeners: Collection[tuple[str, int]],
+        unseal: Unseal = no_key,
     ) -> None:
         self._hostname, self._limits, self._digital_id = hostname, limits, digital_id
-        self._listeners = listeners
+        self._listeners, self._unseal = listeners, unseal
 
     async def test(
         self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
@@ -40,7 +46,7 @@ class SmtpTester:
         """ports.ServerTester.test. Where clear text will do after a failed handshake, the second connection is shown
         as delivery makes it: the `tls` stage holds, marked downgraded, and the ladder goes on from `connect`."""
         try:
-            way = way_to(profile, server, self._digital_id)
+            way = way_to(profile, server, self._digital_id, self._unseal)
         except TlsSettingsError as error:
             return (failed(StageName.TLS, 0.0, str(error)),)
         except SecretUnreadable as error:
