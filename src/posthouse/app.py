@@ -21,15 +21,18 @@ from pathlib import Path
 
 from posthouse import __version__, node, telemetry, tls
 from posthouse.clients.smtp import SmtpRelay
+from posthouse.clients.smtp_test import SmtpTester
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.inventory import Inventory, apply_document, build_inventory, load_toml
 from posthouse.core.kept_secret import given_texts, without_texts
 from posthouse.core.mail_id import MailIds
 from posthouse.core.owner import Start
+from posthouse.core.service_type import ServiceType
 from posthouse.inbound.listener import Listeners
 from posthouse.mailflow.delivery import Delivery
 from posthouse.mailflow.live import LiveRows
 from posthouse.mailflow.pipeline import Pipeline
+from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.ports import (
     InventoryStore,
     RevisionConflict,
@@ -430,6 +433,24 @@ def run_worker(boot: node.Boot) -> None:
         uvloop.run(Worker(boot).run())
 
 
+def _profile_test(settings: NodeSettings, shared: storage.SharedStore) -> ProfileTest:
+    """TEST of server profiles, in the console process; `node.json` knows which ports the listeners got."""
+    facts = json.loads((Path(settings.data_dir) / "node.json").read_text("utf-8"))
+    listeners = [_host_and_port(address) for address in facts["smtp"]]
+
+    def digital_id() -> tuple[str, str]:
+        return tls.ensure_digital_id(settings.data_dir, settings.hostname)
+
+    smtp = SmtpTester(settings.hostname, settings.limits, digital_id, listeners, shared.keyring.unseal)
+    return ProfileTest({ServiceType.SMTP: smtp}, settings.hostname)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """What `_address` has joined."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def run_console(boot: node.Boot) -> None:
     """The console process: REST API."""
     from posthouse.web.server import create_app
@@ -449,6 +470,7 @@ def run_console(boot: node.Boot) -> None:
         settings=settings,
         start=Start.of(boot.owner),
         version=__version__,
+        profile_test=_profile_test(settings, shared),
     )
     bound = socket.socket(fileno=boot.descriptors[0])
 

@@ -145,7 +145,7 @@ def _merged(
     same: Callable[[Secret, str], bool],
 ) -> tuple[list[dict[str, object]], list[dict[str, object]], list[dict[str, object]]]:
     """Profiles, rules and differences once `document` is laid over what is stored; 422 with every fault."""
-    faults = _unstorable(document)
+    faults = unstorable(document)
     if faults:
         raise invalid(faults)
     old_profiles = [profile.document for profile in stored.profiles]
@@ -166,7 +166,7 @@ def _changes_json(differences: Sequence[Difference]) -> list[dict[str, object]]:
     ]
 
 
-def _unstorable(document: Mapping[str, object]) -> list[Fault]:
+def unstorable(document: Mapping[str, object]) -> list[Fault]:
     """What JSON allows but no database and no answer can carry: NaN, lone surrogates. (Control characters: core.)"""
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
