@@ -157,9 +157,11 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_a_fault_of_tls_or_login_is_told_at_its_stage_with_what_to_do(loop: str, row: Row, tmp_path: Path) -> None:
     with tls_server(row.kind, implicit=row.implicit, **row.server) as server:  # type: ignore[arg-type]
-        stage = last(against(loop, server, row.settings, tmp_path))
+        result = against(loop, server, row.settings, tmp_path)
         pin = server.pin
+    stage = last(result)
     assert stage.name == row.stage
+    assert names(ladder(result)).count("tls") <= 1
     assert row.fault in stage.fault
     assert row.advice.replace("@pin", pin) in stage.advice
     assert "?" not in stage.advice

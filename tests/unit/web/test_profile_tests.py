@@ -1,5 +1,6 @@
 """REST of TEST: what is tested, for whom, with which secrets, and how often."""
 
+import json
 from typing import Any
 
 import pytest
@@ -176,10 +177,12 @@ def test_an_operator_tests_the_saved_profile_with_its_reference() -> None:
 
 
 def test_a_secret_that_no_octets_can_carry_is_refused() -> None:
-    answer = (
-        Rest().client().post(TESTS, content=b'{"password": "\\ud800"}', headers={"Content-Type": "application/json"})
-    )
+    rest = Rest()
+    body = json.dumps({**UNSAVED, "username": "u", "password": "\ud800"})
+    answer = rest.client().post(TESTS, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
+    assert faults(answer) == ["body"]
+    assert rest.tester.tested == []
 
 
 # --- audit and rate ----------------------------------------------------------------------------------
