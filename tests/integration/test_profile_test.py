@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from posthouse.clients import smtp_test
 from posthouse.clients.smtp_test import SmtpTester
 from posthouse.core.limits import Limits
 from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult, StageResult, result_json
@@ -370,6 +371,43 @@ def test_link_local_addresses_are_not_connected_to(loop: str, address: str) -> N
     stage = last(run(loop, try_out(f"smtp://{address}:25")))
     assert (stage.name, stage.fault) == ("resolve", "link-local addresses are not tested")
     assert "routable address" in stage.advice
+
+
+@pytest.fixture
+def name_stands_for(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Addresses that every name has."""
+
+    def stand_for(*addresses: str) -> None:
+        async def resolve(host: str, port: int, seconds: float) -> list[str]:
+            return list(addresses)
+
+        monkeypatch.setattr(smtp_test, "resolve", resolve)
+
+    return stand_for
+
+
+def test_every_address_of_a_name_is_tried_but_link_local_ones(
+    loop: str, name_stands_for: Callable[..., None]
+) -> None:
+    name_stands_for("169.254.1.1", "127.0.0.2", "127.0.0.1")
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.expect("QUIT")
+
+    async def go() -> ProfileResult:
+        async with scripted(script) as next_hop:
+            return await try_out(f"smtp://mail.example:{next_hop.port}")
+
+    result = run(loop, go())
+    assert result.ok
+    assert ladder(result).stages[1].detail == {"address": "127.0.0.1", "tried": ["127.0.0.2: connection refused"]}
+
+
+def test_one_address_that_is_a_listener_of_ours_is_enough(loop: str, name_stands_for: Callable[..., None]) -> None:
+    name_stands_for("169.254.1.1", "192.0.2.1", "127.0.0.1")
+    stage = last(run(loop, try_out("smtp://mail.example:25", listeners=[("127.0.0.1", 25)])))
+    assert (stage.name, stage.fault) == ("resolve", "the server is a listener of this node: mail would loop")
 
 
 # --- later stages ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from posthouse.clients.connecting import NoConnection, connect, resolve
 from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
-from posthouse.core.own_address import refusal
+from posthouse.core.own_address import LINK_LOCAL, OWN_LISTENER, refusal
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
 from posthouse.core.smtp_ladder import LadderSession
@@ -86,12 +86,12 @@ class _Ladder:
             self.stages.append(failed(StageName.RESOLVE, self._loop.time() - began, str(error)))
             return []
         refusals = [refusal(each, way.port, listeners, local=_is_local(each)) for each in found]
-        # One address of ours is enough for a loop; link-local ones are only left out beside others.
         allowed = [each for each, why in zip(found, refusals, strict=True) if not why]
         seconds, facts = self._loop.time() - began, {"addresses": found}
-        against = sorted({why for why in refusals if why}, reverse=True)  # the listener comes first
-        if against and (not allowed or len(against) > 1 or "listener" in against[0]):
-            self.stages.append(failed(StageName.RESOLVE, seconds, against[0], facts))
+        # One address of ours is enough for a loop; link-local ones are only left out beside others.
+        if OWN_LISTENER in refusals or not allowed:
+            why = OWN_LISTENER if OWN_LISTENER in refusals else LINK_LOCAL
+            self.stages.append(failed(StageName.RESOLVE, seconds, why, facts))
             return []
         self.stages.append(StageResult(StageName.RESOLVE, True, seconds, facts))
         return allowed
