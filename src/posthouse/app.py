@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from posthouse import __version__, node, telemetry, tls
+from posthouse.clients.clamd_test import ClamdTester
 from posthouse.clients.smtp import SmtpRelay
 from posthouse.clients.smtp_test import SmtpTester
 from posthouse.core.faults import Fault, InvalidInput
@@ -442,7 +443,7 @@ def _profile_test(settings: NodeSettings, shared: storage.SharedStore) -> Profil
         return tls.ensure_digital_id(settings.data_dir, settings.hostname)
 
     smtp = SmtpTester(settings.hostname, settings.limits, digital_id, listeners, shared.keyring.unseal)
-    return ProfileTest({ServiceType.SMTP: smtp}, settings.hostname)
+    return ProfileTest({ServiceType.SMTP: smtp, ServiceType.CLAMAV: ClamdTester(listeners)}, settings.hostname)
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

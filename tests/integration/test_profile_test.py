@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.clients import smtp_test
+from posthouse.clients import tested_addresses
 from posthouse.clients.smtp_test import SmtpTester
 from posthouse.core.limits import Limits
 from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult, StageResult, result_json
@@ -381,7 +381,7 @@ def name_stands_for(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         async def resolve(host: str, port: int, seconds: float) -> list[str]:
             return list(addresses)
 
-        monkeypatch.setattr(smtp_test, "resolve", resolve)
+        monkeypatch.setattr(tested_addresses, "resolve", resolve)
 
     return stand_for
 

@@ -49,7 +49,7 @@ async def resolve(host: str, port: int, seconds: float) -> list[str]:
             raise NoConnection("name cannot be resolved at present", "4.4.3") from error
         raise NoConnection("name not found", "4.4.4") from error
     except OSError as error:
-        raise NoConnection(_sentence(error), blame=error.errno not in _OURS) from error
+        raise NoConnection(sentence_of(error), blame=error.errno not in _OURS) from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -63,7 +63,7 @@ async def connect(
     except TimeoutError as error:
         raise NoConnection(f"no answer to connect within {told_seconds:g} s") from error
     except OSError as error:
-        raise NoConnection(_sentence(error), blame=error.errno not in _OURS) from error
+        raise NoConnection(sentence_of(error), blame=error.errno not in _OURS) from error
     if (connected := transport.get_extra_info("socket")) is not None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.connected(end_of(*connected.getsockname()[:2]), end_of(address, port))
@@ -84,7 +84,8 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _sentence(error: OSError) -> str:
+def sentence_of(error: OSError) -> str:
+    """What the system says of a connection, as people read it."""
     if error.errno in _SENTENCES:
         return _SENTENCES[error.errno]
     return (error.strerror or str(error) or type(error).__name__).lower()

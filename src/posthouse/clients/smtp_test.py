@@ -5,19 +5,16 @@ Standards: design 2.6, 2.7, 2.11.
 """
 
 import asyncio
-import socket
 import ssl
-from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address
 
 from posthouse.client_tls import CertificateRefused, TlsPolicy, TlsSettingsError, certificate_facts
-from posthouse.clients.connecting import NoConnection, connect, resolve
+from posthouse.clients.connecting import NoConnection, connect
 from posthouse.clients.smtp_connection import SmtpConnection
+from posthouse.clients.tested_addresses import Listeners, addresses_to_test
 from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
-from posthouse.core.own_address import LINK_LOCAL, OWN_LISTENER, refusal
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
 from posthouse.core.smtp_ladder import LadderSession
@@ -34,7 +31,7 @@ class SmtpTester:
         hostname: str,
         limits: Limits,
         digital_id: DigitalId,
-        listeners: Collection[tuple[str, int]],
+        listeners: Listeners,
         unseal: Unseal = no_key,
     ) -> None:
         self._hostname, self._limits, self._digital_id = hostname, limits, digital_id
@@ -52,7 +49,8 @@ class SmtpTester:
         except SecretUnreadable as error:
             return (failed(StageName.AUTH, 0.0, str(error)),)
         ladder = _Ladder(self._hostname, self._limits, inquiry, seconds)
-        addresses = await ladder.resolve(way, self._listeners)
+        resolved, addresses = await addresses_to_test(way.host, way.port, self._listeners, seconds)
+        ladder.stages.append(resolved)
         if not addresses:
             return tuple(ladder.stages)
         await ladder.climb(way, addresses)
@@ -76,25 +74,6 @@ class _Ladder:
     @property
     def _left(self) -> float:
         return self._end - self._loop.time()
-
-    async def resolve(self, way: Way, listeners: Collection[tuple[str, int]]) -> list[str]:
-        """The addresses that may be tried; none if the stage has failed."""
-        began = self._loop.time()
-        try:
-            found = await resolve(way.host, way.port, self._left)
-        except NoConnection as error:
-            self.stages.append(failed(StageName.RESOLVE, self._loop.time() - began, str(error)))
-            return []
-        refusals = [refusal(each, way.port, listeners, local=_is_local(each)) for each in found]
-        allowed = [each for each, why in zip(found, refusals, strict=True) if not why]
-        seconds, facts = self._loop.time() - began, {"addresses": found}
-        # One address of ours is enough for a loop; link-local ones are only left out beside others.
-        if OWN_LISTENER in refusals or not allowed:
-            why = OWN_LISTENER if OWN_LISTENER in refusals else LINK_LOCAL
-            self.stages.append(failed(StageName.RESOLVE, seconds, why, facts))
-            return []
-        self.stages.append(StageResult(StageName.RESOLVE, True, seconds, facts))
-        return allowed
 
     async def climb(self, way: Way, addresses: list[str]) -> None:
         """From `connect` to the end."""
@@ -176,14 +155,3 @@ class _TestedConnection(SmtpConnection):
         if isinstance(error, CertificateRefused) and error.certificate:
             self._ladder.facts(certificate="refused", **certificate_facts(error.certificate))
         return super()._sentence(error)
-
-
-def _is_local(address: str) -> bool:
-    """The address is one of this machine: a socket can be bound to it."""
-    family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as bound:
-            bound.bind((address, 0))
-    except OSError:
-        return False
-    return True

@@ -47,6 +47,11 @@ ROWS: tuple[Row, ...] = (
     Row(_S.RESOLVE, "", "Check that the DNS servers of this node answer (/etc/resolv.conf), then test again."),
     Row(
         _S.CONNECT,
+        "^socket",
+        "Check that clamd runs, that its LocalSocket is this path, and that the user of posthouse may open it.",
+    ),
+    Row(
+        _S.CONNECT,
         "refused",
         "Check the port, and that the mail server runs and listens on this address: nothing accepts at port {port}.",
     ),
@@ -216,6 +221,12 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(_S.MAIL, ": 4", "Test again later: the server puts this mail off (greylisting, or it is busy)."),
     Row(_S.MAIL, "", "Look in the server's log why it does not answer."),
+    Row(_S.PING, "as clamd", "Check the port: what answers there is no clamd (its TCPSocket is 3310 as a rule)."),
+    Row(_S.PING, "", "Look in clamd's log: it may still be loading signatures, or be out of threads."),
+    Row(_S.VERSION, "no signatures", "Run freshclam and let clamd reload: without signatures it finds nothing."),
+    Row(_S.VERSION, "", "Look in clamd's log why it does not answer VERSION."),
+    Row(_S.EICAR, "not found", "Run freshclam and let clamd reload: it lets the test pattern EICAR pass."),
+    Row(_S.EICAR, "", "Look in clamd's log why it does not scan; StreamMaxLength must allow whole mails."),
 )
 
 DOWNGRADED = "Mail goes in clear text, because TLS failed: mend the server's TLS, then choose starttls-required."

@@ -23,6 +23,11 @@ class StageName(StrEnum):
     MAIL = "mail"
     """MAIL and RCPT, then RSET: only where an address is given; never DATA."""
     QUIT = "quit"
+    PING = "ping"
+    """The last three are clamd's, after `connect`."""
+    VERSION = "version"
+    EICAR = "eicar"
+    """The test pattern that every scanner finds."""
 
 
 @dataclass(frozen=True, slots=True)

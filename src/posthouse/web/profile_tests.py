@@ -17,6 +17,7 @@ from posthouse.core.faults import Fault
 from posthouse.core.kept_secret import keep_secrets, with_secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile, parse_profile
 from posthouse.core.profile_test import Inquiry, ProfileResult, result_json
+from posthouse.core.service_type import ServiceType
 from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import Key, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
@@ -175,6 +176,9 @@ def _read(tools: WebTools, key: Key, body: Document, saved: StoredProfile | None
         faults += _reference_faults(profile, given, saved)
         if not tools.profile_test.knows(profile.type):
             faults.append(Fault("type", profile.type.value, "not built yet", "Only other types can be tested."))
+        if inquiry is not None and profile.type is not ServiceType.SMTP:
+            rule = f"A {profile.type} server is not asked for addresses."
+            faults.append(Fault("rcpt_to", inquiry.rcpt_to, rule, "Leave out rcpt_to and mail_from."))
     if profile is None or faults:
         raise invalid(faults)
     _check_references(key, given, saved)

@@ -4,6 +4,7 @@ import pytest
 
 from posthouse.core import advice
 from posthouse.core.advice import DOWNGRADED, EXPIRES, ROWS, UNVERIFIED, advise
+from posthouse.core.clamd_reply import NO_SIGNATURES, NOT_CLAMD, NOT_FOUND
 from posthouse.core.own_address import LINK_LOCAL, OWN_LISTENER, refusal
 from posthouse.core.profile_test import StageName, StageResult, failed
 from posthouse.core.smtp_client import INJECTED
@@ -17,6 +18,7 @@ FAULTS: list[tuple[StageName, str]] = [
     (S.RESOLVE, LINK_LOCAL),
     (S.RESOLVE, "name not found"),
     (S.RESOLVE, "name not resolved in time"),
+    (S.CONNECT, "socket /run/clamav/clamd.ctl: no such file or directory"),
     (S.CONNECT, "connection refused"),
     (S.CONNECT, "no answer to connect within 10 s"),
     (S.CONNECT, "host unreachable"),
@@ -58,6 +60,12 @@ FAULTS: list[tuple[StageName, str]] = [
     (S.MAIL, "at RCPT: 550 5.1.1 no such user"),
     (S.MAIL, "at RCPT: 450 4.2.0 greylisted"),
     (S.MAIL, "no reply to RCPT within the 10 s of the test"),
+    (S.PING, NOT_CLAMD),
+    (S.PING, "connection lost before the reply"),
+    (S.VERSION, NO_SIGNATURES),
+    (S.VERSION, "connection lost before the reply"),
+    (S.EICAR, NOT_FOUND),
+    (S.EICAR, "INSTREAM size limit exceeded. ERROR"),
 ]
 FACTS = {
     "sha256": "ab" * 32,
