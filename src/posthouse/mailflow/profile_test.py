@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from posthouse.core.advice import advise
+from posthouse.core.ladder_advice import advise
 from posthouse.core.profile import ServerProfile, ServiceType
 from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult
 from posthouse.ports import ServerTester
