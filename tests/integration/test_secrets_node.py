@@ -133,6 +133,12 @@ def relayed(node: Node, server: TlsServer, count: int) -> None:
     eventually(lambda: len(server.mails) >= count, f"mail {count} at the server")
 
 
+def locked_out(node: Node) -> bool:
+    """The newest mail was not sent, for its login was refused before."""
+    mails: Any = node.get("mails?limit=1")["items"]
+    return "the login was refused there" in str(node.get(f"mails/{mails[0]['id']}"))
+
+
 @pytest.mark.timeout(180)
 def test_a_stored_password_logs_in_and_is_found_nowhere_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: CommandLine
@@ -170,6 +176,13 @@ def test_a_stored_password_logs_in_and_is_found_nowhere_else(
         assert node.get("config") == revision
         assert {login.password for login in good.logins} == {PASSWORD}
         assert {login.password for login in bad.logins} == {REFUSED_PASSWORD}
+        in_force: Any = node.api("POST", "config/apply", document(text))[1]["revision"]
+        eventually(
+            lambda: any(event["revision"] == in_force for event in events(node, "inventory in force")),
+            "the new tokens in force",
+        )
+        send(node.port, "you@bad.example", 1)
+        eventually(lambda: locked_out(node), "the second mail, passed over")
         assert len(bad.logins) == 1, "a rotation is no edit: the login stays alone"
         assert not list(events(node, "stored secret cannot be read"))
         look(node, ask_everything(node, cli, text) | said, keys)
