@@ -61,6 +61,24 @@ def test_rotate_refuses_what_it_cannot_do_and_says_what_to_do(
     assert not (cli.folder / KEY_FILE).exists()
 
 
+def test_doctor_tells_whether_stored_secrets_can_be_read(cli: CommandLine) -> None:
+    store_one(cli.folder)
+
+    def told() -> list[tuple[str, str]]:
+        checks = cli("doctor", "--json").json["checks"]
+        return [
+            (check["status"], check["detail"] + check["remedy"]) for check in checks if check["check"] == "secrets"
+        ]
+
+    assert told() == [("ok", "1 stored secrets can be read.")]
+    (cli.folder / KEY_FILE).chmod(0o640)
+    ((status, detail),) = told()
+    assert (status, f"chmod 600 {cli.folder / KEY_FILE}" in detail) == ("warn", True)
+    (cli.folder / KEY_FILE).unlink()
+    ((status, detail),) = told()
+    assert (status, VARIABLE in detail, CANARY in detail) == ("warn", True, False)
+
+
 def test_no_command_shows_a_stored_secret(cli: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "inventory.toml"
     text = f'[[server_profiles]]\nname = "x"\ntype = "smtp"\nservers = ["h"]\nusername = "u"\npassword = "{CANARY}"\n'
