@@ -82,6 +82,17 @@ def test_of_a_secret_the_database_has_nothing_but_a_token(shared: SharedStore, d
     assert key not in str(rows)
 
 
+def test_an_api_key_is_stored_as_a_password_is(shared: SharedStore) -> None:
+    core = {"name": "Core", "type": "metadefender-core", "servers": ["http://h:8008"], "api_key": {"set": True}}
+    given = {"core": {"api_key": Secret("text", CANARY)}}
+    shared.inventory.replace([core], [], expected_revision=0, by="op", now=NOW, secrets=given)
+    (profile,) = shared.inventory.load().profiles
+    assert (profile.document, list(profile.secrets)) == (core, ["api_key"])
+    assert shared.keyring.unseal(profile.secrets["api_key"].token) == CANARY
+    with shared.database.read() as connection:
+        assert CANARY not in str(connection.execute(select(schema.profile)).all())
+
+
 def test_the_same_secret_again_changes_nothing_and_another_one_does(shared: SharedStore) -> None:
     inventory = shared.inventory
     for secrets in (GIVEN, GIVEN, None):

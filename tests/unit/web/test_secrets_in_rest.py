@@ -106,12 +106,16 @@ def test_without_a_usable_key_nothing_is_stored_and_the_remedy_is_told() -> None
         document(servers=[f"u:{CANARY}@10.0.0.9"]),
         document(servers=[{"uri": "10.0.0.9", "password": CANARY}]),
         document(servers={"uri": f"smtp://u:{CANARY}@10.0.0.9"}),
+        document(servers=f"u:{CANARY}@10.0.0.9"),
+        document(servers=[[f"smtp://u:{CANARY}@10.0.0.9"]]),
         document(pool=[{"password": CANARY}]),
         {"server_profiles": {**PROFILE, "password": CANARY}},
+        {"server_profiles": {**PROFILE, "passwort": {"text": CANARY}}},
         {"server_profiles": [[{**PROFILE, "password": CANARY}]]},
         {"server_profiles": f"smtp://u:{CANARY}@10.0.0.9"},
         {"rules": [{"name": "r", "password": CANARY, "relay": {"api_key": CANARY}, "match": [{"token": CANARY}]}]},
         [{**PROFILE, "password": CANARY}],
+        f"smtp://u:{CANARY}@10.0.0.9",
     ],
 )
 def test_a_secret_in_a_wrong_place_is_not_repeated(body: object) -> None:
