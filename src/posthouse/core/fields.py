@@ -20,7 +20,7 @@ VALUE_SHOWN = 200
 NAME_LENGTH = 64
 _BIDIRECTIONAL = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SECRET_WORDS = ("password", "secret", "api_key", "token")
-_USER_INFO = re.compile(r"://[^/@\s]*@")
+_USER_INFO = re.compile(r"(?<=://).*@|^[^\s:/]+:.*@", re.DOTALL)
 _UNITS = {"": 1, "octets": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
@@ -167,7 +167,7 @@ def indexed(path: str, values: Iterable[T]) -> Iterator[tuple[str, T]]:
 def shown(value: object) -> str:
     """A faulty value as people see it: one line, cut at 200 characters, without secrets that stand in it."""
     if isinstance(value, str):
-        text = _USER_INFO.sub("://***@", value)
+        text = _USER_INFO.sub("***@", value)
     else:
         try:
             text = json.dumps(without_secrets(value), ensure_ascii=False, default=str)
@@ -182,14 +182,12 @@ def sounds_secret(name: str) -> bool:
 
 
 def without_secrets(value: object) -> object:
-    """A JSON value as it may be shown: `***` for what stands under a name that sounds secret, and for user info."""
+    """A JSON value as it may be shown: of tables the names, as any may be a misspelt `password`; no user info."""
     if isinstance(value, Mapping):
-        return {
-            str(name): "***" if sounds_secret(str(name)) else without_secrets(inner) for name, inner in value.items()
-        }
+        return {str(name): "***" for name in value}
     if isinstance(value, list | tuple):
         return [without_secrets(inner) for inner in value]
-    return _USER_INFO.sub("://***@", value) if isinstance(value, str) else value
+    return _USER_INFO.sub("***@", value) if isinstance(value, str) else value
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -257,7 +257,8 @@ def _diff_named(kind: str, old: Sequence[Document], new: Sequence[Document]) -> 
 def _diff_values(field: str, old: object, new: object) -> list[Difference]:
     if old == new:
         return []
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
+    # Without a common name one has taken the place of the other: a secret by reference that of one that is stored.
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() & new.keys():
         names = [*old, *(name for name in new if name not in old)]
         return [
             difference

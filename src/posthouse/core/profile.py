@@ -125,11 +125,11 @@ PROFILE_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("tls_pin", FieldType.TEXT, "SHA-256 of the certificate, for `pinned`", minimum=1, maximum=128),
     FieldSpec("tls_min", FieldType.TEXT, "lowest TLS version", "1.2", choices=("1.2", "1.3")),
     FieldSpec("username", FieldType.TEXT, "login at the server", minimum=1, maximum=255),
-    FieldSpec("password", FieldType.SECRET, "password of the login"),
+    FieldSpec("password", FieldType.SECRET, "password of the login; a text is stored encrypted"),
     FieldSpec("client_certificate", FieldType.BOOLEAN, "shows the node's digital ID to the server", False),
     FieldSpec("allow_plaintext_auth", FieldType.BOOLEAN, "sends the password without TLS", False),
     FieldSpec("pool", FieldType.TABLE, "connection pooling"),
-    FieldSpec("api_key", FieldType.SECRET, "key of the Vault or Core"),
+    FieldSpec("api_key", FieldType.SECRET, "key of the Vault or Core; a text is stored encrypted"),
     FieldSpec("public_url", FieldType.TEXT, "base of the links to scan details", minimum=1, maximum=2048),
 )
 

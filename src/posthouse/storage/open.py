@@ -25,6 +25,10 @@ class SharedStore:
     database: Database
     keyring: Keyring
 
+    def unseal(self, token: str) -> str:
+        """ports.Unseal."""
+        return self.keyring.unseal(token)
+
     def close(self) -> None:
         self.database.close()
 

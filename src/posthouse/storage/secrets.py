@@ -61,22 +61,23 @@ class Keyring:
     def __init__(self, data_dir: str, environ: Mapping[str, str] = os.environ) -> None:
         self._folder = Path(data_dir)
         self._environ = environ
-        self._known: MultiFernet | None = None
+        self._known: list[MultiFernet] = []
+        """Those in use, and those before: a mail under way may have a token from before a rotation."""
 
     def unseal(self, token: str) -> str:
         """ports.Unseal. Raises SecretUnreadable."""
-        if self._known is not None:
+        for known in self._known:
             try:
-                return _text(self._known, token)
+                return _text(known, token)
             except InvalidToken:
-                pass  # a newer key than known here
+                pass  # another key than this, or newer than all that are known here
         keys = self._keys()
         fernet = keys.fernet()
         try:
             text = _text(fernet, token)
         except InvalidToken:
             raise SecretUnreadable(f"the stored secret fits no key of {keys.where}") from None
-        self._known = fernet
+        self._known = [fernet, *self._known[:1]]
         return text
 
     def seal(self, text: str, *, may_make: bool) -> str:

@@ -133,7 +133,7 @@ def shown(path: str, value: object) -> str:
         return "***"
     if value is None:
         return "null"
-    text = value if isinstance(value, str) else _as_json(value)
+    text = str(without_secrets(value)) if isinstance(value, str) else _as_json(value)
     return text if len(text) <= VALUE_SHOWN else text[:VALUE_SHOWN] + "…"
 
 

@@ -123,6 +123,7 @@ def test_a_key_that_changes_while_the_program_runs_is_read_again(tmp_path: Path)
         new = rotation.renew(old)
     assert running.unseal(old) == CANARY, "until the snapshot with the new one is in force"
     assert running.unseal(new) == CANARY
+    assert running.unseal(old) == CANARY, "a mail under way has it still"
     with pytest.raises(SecretUnreadable):
         Keyring(str(tmp_path), {}).unseal(old)
 
