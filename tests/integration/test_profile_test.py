@@ -14,6 +14,7 @@ import pytest
 
 from posthouse.clients import tested_addresses
 from posthouse.clients.smtp_test import SmtpTester
+from posthouse.core import ladder_advice
 from posthouse.core.limits import Limits
 from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult, StageResult, result_json
 from posthouse.core.service_type import ServiceType
@@ -314,6 +315,25 @@ def test_a_greeting_later_than_the_test_lasts(loop: str) -> None:
     assert (stage.name, stage.fault) == ("greeting", "no greeting within the 0.3 s of the test")
     assert "slow in looking up" in stage.advice
     assert stage.seconds >= 0.2
+
+
+def test_a_late_greeting_is_waited_for_and_spoken_of(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder_advice, "SLOW_SECONDS", 0.0)  # every greeting is late then
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.expect("QUIT")
+
+    result = against_script(loop, script)
+    assert result.ok
+    assert "s to greet, often DNS look-ups" in ladder(result).stages[2].advice
+
+
+def test_credentials_go_in_clear_where_the_profile_allows_it(loop: str, tmp_path: Path) -> None:
+    with tls_server(K.GOOD, auth_in_clear=True, **LOGINS) as server:  # type: ignore[arg-type]
+        result = against(loop, server, {**LOGIN, "allow_plaintext_auth": True}, tmp_path)
+    assert result.ok
+    assert names(ladder(result)) == ["resolve", "connect", "greeting", "ehlo", "auth", "quit"]
 
 
 @contextmanager

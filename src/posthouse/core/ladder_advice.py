@@ -15,6 +15,9 @@ from posthouse.core.profile_test import StageName, StageResult
 EXPIRY_DAYS = 30
 """A certificate with fewer days left is spoken of."""
 
+SLOW_SECONDS = 3.0
+"""A greeting that takes longer is spoken of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -231,12 +234,16 @@ ROWS: tuple[Row, ...] = (
 
 DOWNGRADED = "Mail goes in clear text, because TLS failed: mend the server's TLS, then choose starttls-required."
 UNVERIFIED = f"Anybody could stand in for the server, since no certificate is asked for: pin this one with {_PIN}."
+SLOW = (
+    "Look why the server takes {seconds} s to greet, often DNS look-ups of this node's address that fail; until then "
+    "a connection pool spares most mails the wait."
+)
 EXPIRES = "Renew the server's certificate: it has {days_left} days left."
 
 
 def advise(stage: StageResult, words: Mapping[str, str]) -> str:
     """One sentence; empty where nothing is to be done. `words`: host, port, username, hostname."""
-    known = {name: str(value) for name, value in stage.detail.items()}
+    known = {"seconds": f"{stage.seconds:.0f}", **{name: str(value) for name, value in stage.detail.items()}}
     return _sentence(stage).format_map(defaultdict(lambda: "?", {**known, **words}))
 
 
@@ -244,6 +251,8 @@ def _sentence(stage: StageResult) -> str:
     if not stage.ok:
         rows = (row for row in ROWS if row.stage is stage.name)
         return next((row.advice for row in rows if re.search(row.pattern, stage.fault)), "")
+    if stage.name is StageName.GREETING and stage.seconds >= SLOW_SECONDS:
+        return SLOW
     if stage.detail.get("downgraded"):
         return DOWNGRADED
     days = stage.detail.get("days_left")

@@ -120,6 +120,15 @@ def test_a_stage_that_succeeded_may_leave_something_to_do(detail: dict[str, obje
     assert advise(StageResult(S.TLS, True, 0.0, detail), WORDS) == said
 
 
+@pytest.mark.parametrize(
+    ("seconds", "stage", "slow"), [(5.0, S.GREETING, True), (2.9, S.GREETING, False), (5.0, S.EHLO, False)]
+)
+def test_a_greeting_after_five_seconds_is_good_and_spoken_of(seconds: float, stage: StageName, slow: bool) -> None:
+    said = advise(StageResult(stage, True, seconds), WORDS)
+    assert ("takes 5 s to greet" in said) == slow
+    assert bool(said) == slow
+
+
 OURS = [("0.0.0.0", 25), ("192.0.2.1", 2525), ("::1", 26)]
 
 
