@@ -26,12 +26,13 @@ class ProfileTest:
         self._hostname = hostname
         self._seconds = seconds
 
-    def knows(self, service_type: ServiceType) -> bool:
-        """Servers of that type can be tested."""
-        return service_type in self._testers
+    @property
+    def types(self) -> tuple[ServiceType, ...]:
+        """Those whose servers can be tested."""
+        return tuple(self._testers)
 
     async def run(self, profile: ServerProfile, inquiry: Inquiry | None = None) -> ProfileResult:
-        """The profile's type has to be one that is known. Nothing is sent but what a session opens with."""
+        """The profile's type has to be one of `types`. Nothing is sent but what a session opens with."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._test(profile, server, inquiry)) for server in profile.server_texts]
         return ProfileResult(tuple(task.result() for task in tasks))

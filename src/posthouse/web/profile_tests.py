@@ -174,8 +174,9 @@ def _read(tools: WebTools, key: Key, body: Document, saved: StoredProfile | None
     faults += [*found, *kept_faults]
     if profile is not None:
         faults += _reference_faults(profile, given, saved)
-        if not tools.profile_test.knows(profile.type):
-            faults.append(Fault("type", profile.type.value, "not built yet", "Only other types can be tested."))
+        if profile.type not in (types := tools.profile_test.types):
+            remedy = f"These types can be tested: {', '.join(types) or 'none'}."
+            faults.append(Fault("type", profile.type.value, "not built yet", remedy))
         if inquiry is not None and profile.type is not ServiceType.SMTP:
             rule = f"A {profile.type} server is not asked for addresses."
             faults.append(Fault("rcpt_to", inquiry.rcpt_to, rule, "Leave out rcpt_to and mail_from."))

@@ -1,14 +1,18 @@
 """REST of TEST: what is tested, for whom, with which secrets, and how often."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from posthouse.core.fields import Secret
 from posthouse.core.profile_test import Inquiry
+from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.settings import NodeSettings, OwnMail
 from posthouse.web.rate import Rate
+from posthouse.web.server import create_app
 from support.rest import Rest
 
 UNSAVED = {"name": "new", "type": "smtp", "servers": ["10.0.0.9"]}
@@ -238,3 +242,17 @@ def test_openapi_has_both_operations_with_examples() -> None:
         assert {"200", "422", "429"} <= set(operation["responses"])
         assert operation["responses"]["200"]["content"]["application/json"]["example"]["servers"]
         assert operation["requestBody"]
+
+
+def test_a_type_that_nobody_can_test_is_told_with_those_that_can_be() -> None:
+    rest = Rest()
+    app = create_app(replace(rest.tools, profile_test=ProfileTest({})))
+    client = TestClient(app, base_url="http://127.0.0.1:8025")
+    answer = client.post(TESTS, json=UNSAVED, headers={"Authorization": f"Bearer {rest.secrets['administrator']}"})
+    assert answer.status_code == 422
+    (fault,) = answer.json()["errors"]
+    assert (fault["field"], fault["rule"], fault["remedy"]) == (
+        "type",
+        "not built yet",
+        "These types can be tested: none.",
+    )
