@@ -10,6 +10,7 @@ from pathlib import Path
 from posthouse import settings
 from posthouse.core import fields, inventory, limits, profile, rule, service_type
 from posthouse.core.fields import FieldSpec, FieldType
+from posthouse.storage import secrets
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 SECTIONS: tuple[tuple[str, str, Sequence[FieldSpec]], ...] = (
@@ -57,6 +58,7 @@ def page() -> str:
         f"| `POSTHOUSE_{name.upper()}` | {sets.get(name, f'`{name}`')} | {_code(flags.get(name, ''))} |"
         for name in settings.OVERRIDES
     ]
+    parts.append(f"| `{secrets.VARIABLE}` | keys of stored secrets, first of all places: see operations.md |  |")
     parts += ["", "## Service types", ""]
     parts += ["| Type | Schemes (port) | Path | Servers | Settings |", "| --- | --- | --- | --- | --- |"]
     for kind, row in service_type.ROWS.items():

@@ -20,16 +20,29 @@ from dataclasses import replace
 from pathlib import Path
 
 from posthouse import __version__, node, telemetry, tls
+from posthouse.clients.clamd_test import ClamdTester
 from posthouse.clients.smtp import SmtpRelay
+from posthouse.clients.smtp_test import SmtpTester
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.inventory import Inventory, apply_document, build_inventory, load_toml
+from posthouse.core.kept_secret import given_texts, without_texts
 from posthouse.core.mail_id import MailIds
 from posthouse.core.owner import Start
+from posthouse.core.service_type import ServiceType
 from posthouse.inbound.listener import Listeners
 from posthouse.mailflow.delivery import Delivery
 from posthouse.mailflow.live import LiveRows
 from posthouse.mailflow.pipeline import Pipeline
-from posthouse.ports import InventoryStore, RevisionConflict, SystemClock, Tools, WorkerState
+from posthouse.mailflow.profile_test import ProfileTest
+from posthouse.ports import (
+    InventoryStore,
+    RevisionConflict,
+    SecretKeyUnusable,
+    SecretUnreadable,
+    SystemClock,
+    Tools,
+    WorkerState,
+)
 from posthouse.settings import ListenerTls, NodeSettings, load_settings
 from posthouse.storage import open as storage
 
@@ -120,24 +133,35 @@ def after_reload(running: NodeSettings, fresh: NodeSettings) -> tuple[NodeSettin
 
 
 def apply_inventory_file(store: InventoryStore, path: str | None, *, prune: bool, by: str) -> None:
-    """What the file names is overwritten; what it does not name stays unless `prune`. Raises InvalidInput."""
+    """What the file names is overwritten; what it does not name stays unless `prune`. Raises InvalidInput.
+
+    A lost key stops no start: secrets that the file has as texts then stay as they are stored, if they are.
+    """
     if path is None:
         return
     document, fault = load_toml(_read(path))
     if fault is not None:
         raise InvalidInput((fault,))
+    secrets, no_key = given_texts(document), None
     while True:
         stored = store.load()
         profiles, rules, faults = apply_document(
             [p.document for p in stored.profiles], stored.rules, document, prune=prune
         )
+        if faults and no_key is not None:
+            rule = f"Its secrets cannot be stored: {no_key}."
+            raise InvalidInput((Fault("file", path, rule, no_key.remedy),))
         if faults:
             raise InvalidInput(faults)
         try:
-            store.replace(profiles, rules, expected_revision=stored.revision, by=by, now=time.time())
+            revision, now = stored.revision, time.time()
+            store.replace(profiles, rules, expected_revision=revision, by=by, now=now, secrets=secrets)
             return
         except RevisionConflict:
             continue
+        except SecretKeyUnusable as error:
+            telemetry.logger("serve").error("secrets of the file not stored", error=str(error), remedy=error.remedy)
+            document, secrets, no_key = without_texts(document), {}, error
 
 
 def _read(path: str) -> str:
@@ -242,7 +266,12 @@ def _say_ready() -> None:
 def load_inventory(store: InventoryStore) -> Inventory:
     """The stored inventory as the snapshot that the flow works with."""
     stored = store.load()
-    return build_inventory(stored.revision, [(p.document, p.revision) for p in stored.profiles], stored.rules)
+    return build_inventory(
+        stored.revision,
+        [(p.document, p.revision) for p in stored.profiles],
+        stored.rules,
+        {str(p.document["name"]): p.secrets for p in stored.profiles},
+    )
 
 
 class Worker:
@@ -269,9 +298,10 @@ class Worker:
         )
         self._shared = storage.open_shared(settings.data_dir, settings.database)
         spool = storage.open_spool(settings.data_dir, settings.database, boot.owner, clock, loop)
-        relay = self._relay = SmtpRelay(settings.hostname, settings.limits, self._share, self._digital_id)
+        unseal = self._shared.keyring.unseal
+        relay = self._relay = SmtpRelay(settings.hostname, settings.limits, self._share, self._digital_id, unseal)
         tools = Tools(clock, spool, relay, MailIds(clock.now, os.urandom).new, random.random)
-        inventory = load_inventory(self._shared.inventory)
+        inventory = self._load_inventory()
         self._delivery = Delivery(
             tools, settings, inventory, self._transactions(settings), telemetry.DeliveryLog(f"worker-{boot.index}")
         )
@@ -304,6 +334,18 @@ class Worker:
         await relay.closed()
         await spool.close()
         self._shared.close()
+
+    def _load_inventory(self) -> Inventory:
+        """The snapshot. A stored secret that cannot be read is told now, not only when mail waits for it."""
+        inventory = load_inventory(self._shared.inventory)
+        for profile in inventory.profiles.values():
+            for secret in (profile.password, profile.api_key):
+                try:
+                    if secret is not None and secret.source == "stored":
+                        self._shared.keyring.unseal(secret.token)
+                except SecretUnreadable as error:
+                    self._log.error("stored secret cannot be read", profile=profile.name, error=str(error))
+        return inventory
 
     def _share(self, number: int) -> int:
         """This worker's part of a per-node number: n//N + (k < n%N)."""
@@ -355,7 +397,7 @@ class Worker:
                         last, written = facts, now
                 revision = await loop.run_in_executor(None, self._shared.inventory.revision)
                 if revision != self._pipeline.inventory.revision:
-                    fresh = await loop.run_in_executor(None, load_inventory, self._shared.inventory)
+                    fresh = await loop.run_in_executor(None, self._load_inventory)
                     self._pipeline.inventory = fresh
                     self._delivery.take_inventory(fresh)
                     self._relay.pools.retire(fresh.profiles)
@@ -392,6 +434,24 @@ def run_worker(boot: node.Boot) -> None:
         uvloop.run(Worker(boot).run())
 
 
+def _profile_test(settings: NodeSettings, shared: storage.SharedStore) -> ProfileTest:
+    """TEST of server profiles, in the console process; `node.json` knows which ports the listeners got."""
+    facts = json.loads((Path(settings.data_dir) / "node.json").read_text("utf-8"))
+    listeners = [_host_and_port(address) for address in facts["smtp"]]
+
+    def digital_id() -> tuple[str, str]:
+        return tls.ensure_digital_id(settings.data_dir, settings.hostname)
+
+    smtp = SmtpTester(settings.hostname, settings.limits, digital_id, listeners, shared.keyring.unseal)
+    return ProfileTest({ServiceType.SMTP: smtp, ServiceType.CLAMAV: ClamdTester(listeners)}, settings.hostname)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """What `_address` has joined."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def run_console(boot: node.Boot) -> None:
     """The console process: REST API."""
     from posthouse.web.server import create_app
@@ -411,6 +471,7 @@ def run_console(boot: node.Boot) -> None:
         settings=settings,
         start=Start.of(boot.owner),
         version=__version__,
+        profile_test=_profile_test(settings, shared),
     )
     bound = socket.socket(fileno=boot.descriptors[0])
 

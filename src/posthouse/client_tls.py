@@ -25,6 +25,7 @@ __all__ = [
     "CertificateRefused",
     "TlsPolicy",
     "TlsSettingsError",
+    "certificate_facts",
     "check_pin",
     "client_context",
     "fingerprint",
@@ -232,6 +233,19 @@ def check_pin(policy: TlsPolicy, connection: ssl.SSLObject | ssl.SSLSocket) -> s
         return "the server showed no certificate"
     found = fingerprint(shown)
     return "" if found == pin else f"the certificate has the fingerprint {found[:16]}…, pinned is {pin[:16]}…"
+
+
+def certificate_facts(certificate: bytes) -> dict[str, object]:
+    """What a TEST shows of a certificate (DER), and what is needed to pin it: names, issuer, days left (negative once
+    it has expired), SHA-256. A certificate that cannot be read has only its SHA-256."""
+    facts: dict[str, object] = {"sha256": fingerprint(certificate)}
+    try:
+        read = x509.load_der_x509_certificate(certificate)
+        left = read.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+        issuer = ", ".join(_clean(str(each.value)) for each in read.issuer)
+        return {"names": _names(read), "issuer": issuer, "days_left": left.days, **facts}
+    except ValueError:
+        return facts
 
 
 def _plain(pin: str) -> str:

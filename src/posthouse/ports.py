@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from posthouse.core.envelope import Envelope, SessionFacts
+from posthouse.core.fields import Secret
+from posthouse.core.kept_secret import Secrets
 from posthouse.core.mail import (
     AttemptRow,
     Content,
@@ -20,6 +22,7 @@ from posthouse.core.mail import (
 from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
 from posthouse.core.profile import ServerProfile
+from posthouse.core.profile_test import Inquiry, StageResult
 from posthouse.core.smtp_reply import Reply
 
 
@@ -239,6 +242,16 @@ class Relay(Protocol):
         greeting and EHLO only."""
 
 
+class ServerTester(Protocol):
+    """Tests the servers of one service type (design 2.11)."""
+
+    async def test(
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+    ) -> tuple[StageResult, ...]:
+        """The ladder of one server within `seconds`, without advice. Never raises for anything the network does, and
+        touches no state of any worker."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What the flow is built on."""
@@ -260,6 +273,8 @@ class StoredProfile:
 
     document: Mapping[str, object]
     revision: int
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    """By property: what `{ set = true }` in the document stands for, encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +285,34 @@ class StoredInventory:
     profiles: tuple[StoredProfile, ...]
     rules: tuple[Mapping[str, object], ...]
     """In their order of priority, canonical JSON."""
+
+
+class SecretUnreadable(Exception):
+    """A secret that a profile has or refers to cannot be had; the text is one sentence that does not hold it."""
+
+
+class SecretKeyUnusable(SecretUnreadable):
+    """No key of stored secrets, or none that may be used; the text says where keys are looked for."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+Unseal = Callable[[str], str]
+"""The text of a stored secret's token. Raises SecretUnreadable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What `secret rotate` has done."""
+
+    secrets: int
+    """Encrypted anew."""
+    where: str
+    """Where the keys are."""
+    to_drop: int
+    """Old keys that are no longer needed and that posthouse cannot remove from there."""
 
 
 class InventoryStore(Protocol):
@@ -288,13 +331,27 @@ class InventoryStore(Protocol):
         expected_revision: int,
         by: str,
         now: float,
+        secrets: Secrets | None = None,
     ) -> int:
         """Makes exactly these profiles and rules the inventory, in one transaction; writes an audit row;
         returns the new revision (the old one if nothing changed). RevisionConflict if another change came first.
-        A profile whose document did not change keeps its revision, another gets the new one."""
+        A profile whose document and secrets did not change keeps its revision, another gets the new one.
+
+        `secrets`: what `{ set = true }` stands for: a text, which is encrypted, or a stored secret (of a profile
+        that is renamed). Where nothing is given, what the profile of that name has. SecretKeyUnusable if a text
+        cannot be encrypted."""
+
+    def rotate_secrets(self, *, by: str, now: float) -> Rotated:
+        """All stored secrets under a new key. Raises SecretUnreadable with nothing changed."""
+
+    def same_secret(self, stored: Secret, text: str) -> bool:
+        """Whether that text is what is stored, compared in constant time; False if that cannot be read."""
 
     def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
         """Newest first: {id, at, by, what, detail}."""
+
+    def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
+        """Writes an audit row for something that changes nothing; `detail` is JSON without secrets."""
 
 
 class RevisionConflict(Exception):

@@ -11,6 +11,7 @@ from threading import Event
 import pytest
 from sqlalchemy import func, select
 
+from posthouse.core.fields import Secret
 from posthouse.core.mail import MailId, RecipientState, TrailEntry
 from posthouse.core.owner import Start
 from posthouse.ports import (
@@ -18,6 +19,8 @@ from posthouse.ports import (
     MailQuery,
     QueueCommand,
     RevisionConflict,
+    SecretKeyUnusable,
+    SecretUnreadable,
     ServerRows,
     ServerState,
     WorkerState,
@@ -25,6 +28,7 @@ from posthouse.ports import (
 from posthouse.storage import files, schema
 from posthouse.storage.history import History
 from posthouse.storage.open import SharedStore, open_shared
+from posthouse.storage.secrets import Keyring
 from posthouse.storage.spool import MailSpool
 from support.flow import FakeClock, mail
 
@@ -57,6 +61,105 @@ def test_the_same_inventory_again_changes_nothing(shared: SharedStore) -> None:
     shared.inventory.replace([PROFILE], [RULE], expected_revision=0, by="op", now=NOW)
     assert shared.inventory.replace([PROFILE], [RULE], expected_revision=1, by="op", now=NOW) == 1
     assert len(shared.inventory.audit(10, None)) == 1
+
+
+CANARY = "canary-in-a-coal-mine"
+WITH_PASSWORD = {**PROFILE, "username": "relay", "password": {"set": True}}
+GIVEN = {"exchange": {"password": Secret("text", CANARY)}}
+
+
+def test_of_a_secret_the_database_has_nothing_but_a_token(shared: SharedStore, data_dir: str) -> None:
+    inventory = shared.inventory
+    inventory.replace([WITH_PASSWORD], [RULE], expected_revision=0, by="op", now=NOW, secrets=GIVEN)
+    (profile,) = inventory.load().profiles
+    assert profile.document == WITH_PASSWORD
+    assert shared.keyring.unseal(profile.secrets["password"].token) == CANARY
+    with shared.database.read() as connection:
+        rows = [row for table in schema.shared.sorted_tables for row in connection.execute(select(table))]
+    assert CANARY not in str(rows)
+    assert profile.secrets["password"].token in str(rows)
+    key = (Path(data_dir) / "secret.key").read_text().strip()
+    assert key not in str(rows)
+
+
+def test_an_api_key_is_stored_as_a_password_is(shared: SharedStore) -> None:
+    core = {"name": "Core", "type": "metadefender-core", "servers": ["http://h:8008"], "api_key": {"set": True}}
+    given = {"core": {"api_key": Secret("text", CANARY)}}
+    shared.inventory.replace([core], [], expected_revision=0, by="op", now=NOW, secrets=given)
+    (profile,) = shared.inventory.load().profiles
+    assert (profile.document, list(profile.secrets)) == (core, ["api_key"])
+    assert shared.keyring.unseal(profile.secrets["api_key"].token) == CANARY
+    with shared.database.read() as connection:
+        assert CANARY not in str(connection.execute(select(schema.profile)).all())
+
+
+def test_the_same_secret_again_changes_nothing_and_another_one_does(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    for secrets in (GIVEN, GIVEN, None):
+        revision = inventory.revision()
+        kept = inventory.replace(
+            [WITH_PASSWORD], [RULE], expected_revision=revision, by="op", now=NOW, secrets=secrets
+        )
+        assert kept == 1
+    first = inventory.load().profiles[0]
+    assert inventory.same_secret(first.secrets["password"], CANARY)
+    assert not inventory.same_secret(first.secrets["password"], "other")
+    other = {"exchange": {"password": Secret("text", "other")}}
+    assert inventory.replace([WITH_PASSWORD], [RULE], expected_revision=1, by="op", now=NOW, secrets=other) == 2
+    second = inventory.load().profiles[0]
+    assert (first.revision, second.revision) == (1, 2)
+    assert first.secrets != second.secrets
+    assert shared.keyring.unseal(second.secrets["password"].token) == "other"
+    assert inventory.replace([PROFILE], [RULE], expected_revision=2, by="op", now=NOW) == 3
+    assert inventory.load().profiles[0].secrets == {}
+
+
+def test_a_secret_goes_with_its_profile_to_another_name(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    inventory.replace([WITH_PASSWORD], [], expected_revision=0, by="op", now=NOW, secrets=GIVEN)
+    kept = inventory.load().profiles[0].secrets
+    renamed = {**WITH_PASSWORD, "name": "Relay"}
+    inventory.replace([renamed], [], expected_revision=1, by="op", now=NOW, secrets={"relay": kept})
+    (profile,) = inventory.load().profiles
+    assert profile.document["name"] == "Relay"
+    assert shared.keyring.unseal(profile.secrets["password"].token) == CANARY
+
+
+def test_a_lost_key_is_replaced_only_when_every_secret_is_given_anew(shared: SharedStore, data_dir: str) -> None:
+    inventory = shared.inventory
+    second = {**WITH_PASSWORD, "name": "second"}
+    both = {**GIVEN, "second": {"password": Secret("text", "other")}}
+    inventory.replace([WITH_PASSWORD, second], [], expected_revision=0, by="op", now=NOW, secrets=both)
+    (Path(data_dir) / "secret.key").unlink()
+    lost = open_shared(data_dir, "sqlite" if shared.database.sqlite else _url(shared))
+    try:
+        with pytest.raises(SecretUnreadable):
+            lost.keyring.unseal(inventory.load().profiles[0].secrets["password"].token)
+        with pytest.raises(SecretKeyUnusable):
+            lost.inventory.replace([WITH_PASSWORD, second], [], expected_revision=1, by="op", now=NOW, secrets=GIVEN)
+        assert lost.inventory.revision() == 1
+        lost.inventory.replace([WITH_PASSWORD, second], [], expected_revision=1, by="op", now=NOW, secrets=both)
+        texts = [lost.keyring.unseal(p.secrets["password"].token) for p in lost.inventory.load().profiles]
+        assert texts == [CANARY, "other"]
+    finally:
+        lost.close()
+
+
+def test_a_rotation_encrypts_anew_and_leaves_profiles_as_they_are(shared: SharedStore, data_dir: str) -> None:
+    inventory = shared.inventory
+    inventory.replace([WITH_PASSWORD], [RULE], expected_revision=0, by="op", now=NOW, secrets=GIVEN)
+    before = inventory.load()
+    assert inventory.rotate_secrets(by="op", now=NOW).secrets == 1
+    after = inventory.load()
+    assert (after.revision, after.profiles, after.rules) == (2, before.profiles, before.rules)
+    token = after.profiles[0].secrets["password"].token
+    assert token != before.profiles[0].secrets["password"].token
+    assert Keyring(data_dir, {}).unseal(token) == CANARY
+
+
+def _url(shared: SharedStore) -> str:
+    url = shared.database.engine.url.set(drivername="postgresql")
+    return url.render_as_string(hide_password=False)
 
 
 def test_a_change_on_top_of_another_is_refused(shared: SharedStore) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from support.command_line import CommandLine, command_line
@@ -145,3 +146,34 @@ def test_doctor_and_health_of_a_running_node(node: Node, cli: CommandLine) -> No
 
 def test_the_key_file_is_for_its_owner_only(node: Node) -> None:
     assert os.stat(node.data_dir / "console.key").st_mode & 0o777 == 0o600
+
+
+def test_a_profile_is_tested_on_the_wire_and_audited(cli: CommandLine, node: Node) -> None:
+    ran = cli("profile", "test", "next", "--rcpt", "a@ours.example", "--json")
+    assert ran.code == 0, ran
+    (server,) = ran.json["servers"]
+    assert [stage["name"] for stage in server["stages"]] == [
+        "resolve",
+        "connect",
+        "greeting",
+        "ehlo",
+        "mail",
+        "quit",
+    ]
+    key = (node.data_dir / "console.key").read_text().strip()
+    address = json.loads((node.data_dir / "node.json").read_text())["console"]
+    answer = httpx2.get(
+        f"{address}/api/v1/audit?limit=1", headers={"Authorization": f"Bearer {key}"}, trust_env=False
+    )
+    (row,) = answer.json()["items"]
+    assert row["what"] == "server profile tested"
+    assert row["detail"]["ok"] is True
+
+
+def test_a_profile_that_leads_back_to_this_node_is_told(cli: CommandLine, node: Node, tmp_path: Path) -> None:
+    (smtp,) = json.loads((node.data_dir / "node.json").read_text())["smtp"]
+    file = tmp_path / "loop.json"
+    file.write_text(json.dumps({"name": "loop", "type": "smtp", "servers": [smtp]}))
+    ran = cli("profile", "test", "--file", str(file))
+    assert ran.code == 1
+    assert "the server is a listener of this node: mail would loop" in ran.out

@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
+from posthouse.core.fields import Secret, name_key
+from posthouse.core.kept_secret import Secrets
 from posthouse.core.owner import Start
+from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.ports import (
     Acted,
     CommandProgress,
@@ -13,6 +16,7 @@ from posthouse.ports import (
     MailQuery,
     QueueCommand,
     RevisionConflict,
+    Rotated,
     ServerRows,
     ServerState,
     StoredInventory,
@@ -42,6 +46,8 @@ class MemoryInventory:
     stored: StoredInventory = field(default_factory=lambda: StoredInventory(0, (), ()))
     rows: list[Mapping[str, object]] = field(default_factory=list)
     lock: RLock = field(default_factory=RLock)
+    texts: dict[str, str] = field(default_factory=dict)
+    """Of stored secrets, by id."""
 
     def load(self) -> StoredInventory:
         return self.stored
@@ -57,24 +63,47 @@ class MemoryInventory:
         expected_revision: int,
         by: str,
         now: float,
+        secrets: Secrets | None = None,
     ) -> int:
         with self.lock:
             if expected_revision != self.stored.revision:
                 raise RevisionConflict
             before = {str(p.document["name"]): p for p in self.stored.profiles}
-            if [p.document for p in self.stored.profiles] == list(profiles) and list(self.stored.rules) == list(
-                rules
-            ):
+            new = [self._stored(document, before, secrets or {}) for document in profiles]
+            old = [(p.document, p.secrets) for p in self.stored.profiles]
+            if [(p.document, p.secrets) for p in new] == old and list(self.stored.rules) == list(rules):
                 return self.stored.revision
             revision = self.stored.revision + 1
-            kept = []
-            for document in profiles:
-                old = before.get(str(document["name"]))
-                same = old is not None and old.document == document
-                kept.append(old if old is not None and same else StoredProfile(document, revision))
+            kept = [p if p.revision else replace(p, revision=revision) for p in new]
             self.stored = StoredInventory(revision, tuple(kept), tuple(rules))
             self.rows.insert(0, {"id": len(self.rows) + 1, "at": now, "by": by, "what": "inventory", "detail": {}})
             return revision
+
+    def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
+        self.rows.insert(0, {"id": len(self.rows) + 1, "at": now, "by": by, "what": what, "detail": detail})
+
+    def _stored(
+        self, document: Mapping[str, object], before: Mapping[str, StoredProfile], secrets: Secrets
+    ) -> StoredProfile:
+        """At revision 0 if it is not as it was."""
+        old = before.get(str(document["name"]))
+        kept: dict[str, Secret] = {}
+        for name in [name for name in SECRET_FIELDS if document.get(name) == KEPT]:
+            given = secrets.get(name_key(str(document["name"])), {}).get(name)
+            was = old.secrets.get(name) if old is not None else None
+            if given is not None and not (was is not None and self.same_secret(was, given.value)):
+                self.texts[str(len(self.texts))] = given.value
+                was = Secret("stored", str(len(self.texts) - 1), "a token")
+            assert was is not None
+            kept[name] = was
+        same = old is not None and (old.document, old.secrets) == (document, kept)
+        return old if old is not None and same else StoredProfile(document, 0, kept)
+
+    def same_secret(self, stored: Secret, text: str) -> bool:
+        return self.texts[stored.value] == text
+
+    def rotate_secrets(self, *, by: str, now: float) -> Rotated:
+        return Rotated(len(self.texts), "memory", 0)
 
     def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
         return [row for row in self.rows if before is None or int(str(row["id"])) < before][:limit]

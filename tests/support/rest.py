@@ -8,6 +8,10 @@ from starlette.testclient import TestClient
 from posthouse.core.inventory import apply_document
 from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
+from posthouse.core.profile import ServerProfile
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
+from posthouse.core.service_type import ServiceType
+from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.ports import Acted, ServerRows, ServerState, WorkerState
 from posthouse.settings import NodeSettings
 from posthouse.web.server import create_app
@@ -39,6 +43,23 @@ INVENTORY: dict[str, object] = {
 
 
 @dataclass
+class ScriptedTester:
+    """ports.ServerTester: every server is good but those in `refusing`; records what was tested."""
+
+    refusing: set[str] = field(default_factory=set)
+    tested: list[tuple[ServerProfile, str, Inquiry | None]] = field(default_factory=list)
+
+    async def test(
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+    ) -> tuple[StageResult, ...]:
+        self.tested.append((profile, server, inquiry))
+        resolved = StageResult(StageName.RESOLVE, True, 0.0004, {"addresses": ["10.0.0.1"]})
+        if server in self.refusing:
+            return resolved, failed(StageName.CONNECT, 0.25, "connection refused", {"tried": []})
+        return resolved, StageResult(StageName.QUIT, True, 0.1, {}, ("C: QUIT", "S: 221 \x1b[2Jbye"))
+
+
+@dataclass
 class Rest:
     """One app and all behind it."""
 
@@ -51,6 +72,7 @@ class Rest:
     hosts: tuple[str, ...] = ()
     wait_seconds: float = 0.0
     secrets: dict[str, str] = field(default_factory=dict)
+    tester: ScriptedTester = field(default_factory=lambda: ScriptedTester())
 
     def __post_init__(self) -> None:
         profiles, rules, faults = apply_document([], [], INVENTORY, prune=False)
@@ -114,6 +136,7 @@ class Rest:
             "1.2.3",
             self.hosts,
             self.wait_seconds,
+            ProfileTest({ServiceType.SMTP: self.tester}, "mx.test"),
         )
 
     def app(self) -> FastAPI:

@@ -13,6 +13,7 @@ from posthouse.core.inventory import Inventory
 from posthouse.core.profile import ServiceType
 from posthouse.core.rule import is_open_relay
 from posthouse.core.uri import Specification
+from posthouse.ports import SecretUnreadable, StoredInventory, Unseal
 from posthouse.settings import Address, NodeSettings
 
 OK, WARN, FAULT = "ok", "warn", "fault"
@@ -39,6 +40,21 @@ def check_hostname(settings: NodeSettings) -> Finding:
         remedy = 'Set hostname = "mx1.example" in posthouse.toml to the name that DNS has for this node.'
         return Finding("hostname", WARN, f"{name} is not a full domain name.", remedy)
     return Finding("hostname", OK, name)
+
+
+def check_secrets(stored: StoredInventory, unseal: Unseal) -> Iterator[Finding]:
+    """Every stored secret can be read; nothing where none is stored. The node may have a key that we have not."""
+    count = 0
+    for profile in stored.profiles:
+        for name, secret in profile.secrets.items():
+            try:
+                unseal(secret.token)
+                count += 1
+            except SecretUnreadable as error:
+                remedy = getattr(error, "remedy", "Bring back the key that fits, or enter the secret again.")
+                yield Finding("secrets", WARN, f"{name} of {profile.document['name']}: {error}.", remedy)
+    if count:
+        yield Finding("secrets", OK, f"{count} stored secrets can be read.")
 
 
 def check_data_dir(settings: NodeSettings) -> Iterator[Finding]:

@@ -64,7 +64,8 @@ def _findings(config: str | None, inventory: str | None, data_dir: str | None) -
     else:
         yield from checks.check_ports(settings)
     try:
-        stored = _stored(settings)
+        stored, secrets = _stored(settings)
+        yield from secrets
         documents = [profile.document for profile in stored.profiles] if stored else []
         rules = list(stored.rules) if stored else []
         if inventory is not None:
@@ -114,12 +115,15 @@ def _runs(data_dir: str) -> bool:
         return False
 
 
-def _stored(settings: "NodeSettings") -> "StoredInventory | None":
-    """None where nothing has been stored yet: a look must not make a database."""
+def _stored(settings: "NodeSettings") -> "tuple[StoredInventory | None, list[Finding]]":
+    """None where nothing has been stored yet: a look must not make a database. With it, what its secrets are like."""
+    from posthouse.cli.checks import check_secrets
+
     if settings.database == "sqlite" and not (Path(settings.data_dir) / "shared.db").exists():
-        return None
+        return None, []
     with shared_store(settings.data_dir, settings.database) as shared:
-        return shared.inventory.load()
+        stored = shared.inventory.load()
+        return stored, list(check_secrets(stored, shared.unseal))
 
 
 def _laid_over(

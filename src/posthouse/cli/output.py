@@ -4,7 +4,8 @@ control and bidirectional characters appear as escapes, and rich markup is not l
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,16 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(
         file=stream, markup=False, emoji=False, highlight=False, width=width, soft_wrap=not stream.isatty()
     )
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A moving sign on stderr while something takes its time; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(stderr=True).status(plain(what)):
+        yield
 
 
 def line(*parts: object) -> None:

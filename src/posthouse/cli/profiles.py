@@ -1,12 +1,15 @@
 """`posthouse profile` and `posthouse uri`: server profiles, and whether a server specification is right."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from posthouse.cli.config import read_document
 from posthouse.cli.errors import Exit, Stop
+from posthouse.cli.ladder import show_ladder
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
-from posthouse.cli.output import line, moment, pairs, show_json, table
+from posthouse.cli.output import line, moment, pairs, show_json, table, waiting
 from posthouse.cli.remote import Remote, segment
 
 if TYPE_CHECKING:
@@ -87,6 +90,74 @@ def show(
         ),
         "It has no servers.",
     )
+
+
+@app.command("test")
+def try_out(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Of a saved server profile, or of one in FILE.")] = "",
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Test a profile of this inventory (TOML or JSON).")
+    ] = None,
+    recipient: Annotated[
+        str, typer.Option("--rcpt", metavar="ADDRESS", help="Ask each server for this address; no mail is sent.")
+    ] = "",
+    sender: Annotated[str, typer.Option("--from", metavar="ADDRESS", help="Sender to ask with; needs --rcpt.")] = "",
+    as_json: JsonOption = False,
+    server: ServerOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Open a session at every server of a profile as delivery does, and tell where it fails and what to do.
+
+    No mail is sent. Exit 0 if every server can be used, 1 if not.
+    """
+    asked: dict[str, object] = {"rcpt_to": recipient or None, "mail_from": sender or None}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    if not name and file is None:
+        raise Stop(Exit.USAGE, "Which server profile?", remedy="Give NAME, or --file FILE.")
+    with Remote(server, data_dir) as remote:
+        if file is None:
+            path, body = f"/api/v1/server-profiles/{segment(name)}/test", asked
+        else:
+            path, body = _unsaved(remote, file, name)
+            name, body = str(body.get("name", "")), {**body, **asked}
+        with waiting(f"Testing {name} ..."):
+            result = remote.post(path, body)
+    if as_json:
+        show_json(result)
+    else:
+        show_ladder(name, result)
+    if not result["ok"]:
+        raise typer.Exit(Exit.FAULT)
+
+
+def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, object]]:
+    """Path and body for a profile of a file. One that is saved already is tested as applying the file would leave it:
+    what the file does not give is the default, and a stored secret stays."""
+    from posthouse.core.fields import name_key
+    from posthouse.core.profile import KEPT, PROFILE_FIELDS, SECRET_FIELDS
+
+    given = _profile_of(file, name)
+    for saved in cast(list[dict[str, object]], remote.get("/api/v1/server-profiles")["items"]):
+        if name_key(str(saved["name"])) == name_key(str(given.get("name"))):
+            kept = {field for field in SECRET_FIELDS if saved.get(field) == KEPT and given.get("username")}
+            whole = {spec.name: None for spec in PROFILE_FIELDS if spec.name not in kept}
+            return f"/api/v1/server-profiles/{segment(str(saved['name']))}/test", {**whole, **given}
+    return "/api/v1/server-profile-tests", given
+
+
+def _profile_of(file: Path, name: str) -> dict[str, object]:
+    """The one of that name, or the only one; the file may be an inventory or a profile alone."""
+    from posthouse.core.fields import name_key
+
+    document = read_document(file)
+    listed = document.get("server_profiles", [document])
+    profiles = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    names = [str(entry.get("name", "")) for entry in profiles]
+    found = [entry for entry in profiles if not name or name_key(str(entry.get("name", ""))) == name_key(name)]
+    if len(found) != 1:
+        message = f"{file} has no server profile {name!r}." if name else f"{file} has {len(found)} server profiles."
+        raise Stop(Exit.USAGE, message, remedy=f"Name one of: {', '.join(names)}." if names else "")
+    return found[0]
 
 
 @uri_app.command()

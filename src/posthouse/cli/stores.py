@@ -17,6 +17,9 @@ class Shared(Protocol):
     def accounts(self) -> Accounts: ...
     @property
     def commands(self) -> Commands: ...
+    def unseal(self, token: str) -> str:
+        """ports.Unseal."""
+
     def close(self) -> None: ...
 
 

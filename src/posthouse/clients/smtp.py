@@ -6,42 +6,18 @@ Standards: RFC 5321 sections 3.1-3.3, 4.5.3.2.
 """
 
 import asyncio
-import errno
-import socket
 from collections.abc import Callable
-from functools import lru_cache, partial
-from ipaddress import ip_address
+from functools import partial
 
 from posthouse.client_tls import TlsSettingsError
+from posthouse.clients.connecting import NoConnection, connect, resolve
 from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.clients.smtp_pool import SmtpPools
-from posthouse.clients.way import DigitalId, SecretUnreadable, Way, way_to
+from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import Probed, RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
-from posthouse.ports import MayFinish
-
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""Errors of this machine that say nothing about the server."""
-_SENTENCES = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ECONNRESET: "connection reset",
-    errno.EHOSTUNREACH: "host unreachable",
-    errno.ENETUNREACH: "network unreachable",
-    errno.EMFILE: "too many open files here",
-    errno.ENFILE: "too many open files here",
-    errno.EADDRNOTAVAIL: "no free local port",
-}
-_UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-
-
-class _NoConnection(Exception):
-    """`blame`: it is the server's fault."""
-
-    def __init__(self, why: str, status: str = "4.4.1", blame: bool = True) -> None:
-        super().__init__(why)
-        self.status = status
-        self.blame = blame
+from posthouse.ports import MayFinish, SecretUnreadable, Unseal
 
 
 def _no_digital_id() -> tuple[str, str]:
@@ -58,10 +34,12 @@ class SmtpRelay:
         limits: Limits,
         share: Callable[[int], int] = int,
         digital_id: DigitalId = _no_digital_id,
+        unseal: Unseal = no_key,
     ) -> None:
         self._hostname = hostname
         self._limits = limits
         self._digital_id = digital_id
+        self._unseal = unseal
         self.pools = SmtpPools(share)
         self._alive: set[SmtpConnection] = set()
         self._settling: set[SmtpConnection] = set()
@@ -85,9 +63,9 @@ class SmtpRelay:
                 return answer
             self.pools.use(profile.name, server).stale += 1
         try:
-            way = way_to(profile, server, self._digital_id)
+            way = way_to(profile, server, self._digital_id, self._unseal)
         except (TlsSettingsError, SecretUnreadable) as error:
-            return _unreached(transaction, _NoConnection(str(error), "4.3.5", blame=False))
+            return _unreached(transaction, NoConnection(str(error), "4.3.5", blame=False))
         answer = await self._over(way, profile, server, transaction, may_finish, logged_in)
         if way.security.clear_allowed and way.policy is not None and _stopped_at(answer) is Stage.TLS:
             answer = await self._over(way.in_clear(), profile, server, transaction, may_finish)
@@ -96,7 +74,7 @@ class SmtpRelay:
     async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:
         """ports.Relay.probe: greeting and EHLO; `whole`: STARTTLS and EHLO, too, and AUTH if `login`; QUIT."""
         try:
-            way = way_to(profile, server, self._digital_id)
+            way = way_to(profile, server, self._digital_id, self._unseal)
             if not whole:
                 way = way.greeting_only()
             elif not login:
@@ -104,7 +82,7 @@ class SmtpRelay:
             connection = await self._connect(way)
         except (TlsSettingsError, SecretUnreadable) as error:
             return Probed(str(error), blame=False)
-        except _NoConnection as error:
+        except NoConnection as error:
             return Probed(str(error), error.blame)
         self.pools.use(profile.name, server).opened += 1
         try:
@@ -124,7 +102,7 @@ class SmtpRelay:
         """The transaction over a fresh connection."""
         try:
             connection = await self._connect(way)
-        except _NoConnection as error:
+        except NoConnection as error:
             return _unreached(transaction, error)
         use = self.pools.use(profile.name, server)
         use.opened += 1
@@ -192,67 +170,19 @@ class SmtpRelay:
 
     async def _connect(self, way: Way) -> SmtpConnection:
         """Tries every address of the host in order; each gets its share of `connect_seconds`."""
+        seconds = self._limits.connect_seconds
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._limits.connect_seconds
-        addresses = await self._resolve(loop, way.host, way.port)
-        failure = _NoConnection("name not found", "4.4.4")
+        factory = partial(SmtpConnection, self._hostname, self._limits, loop, way, self._alive)
+        end = loop.time() + seconds
+        addresses = await resolve(way.host, way.port, seconds)
+        failure = NoConnection("name not found", "4.4.4")
         for index, address in enumerate(addresses):
             share = (end - loop.time()) / (len(addresses) - index)
             try:
-                return await self._open(loop, address, way, share)
-            except _NoConnection as error:
+                return await connect(factory, address, way.port, share, told_seconds=seconds)
+            except NoConnection as error:
                 failure = error
         raise failure
-
-    async def _open(self, loop: asyncio.AbstractEventLoop, address: str, way: Way, seconds: float) -> SmtpConnection:
-        factory = partial(SmtpConnection, self._hostname, self._limits, loop, way, self._alive)
-        try:
-            async with asyncio.timeout(max(seconds, 0.0)):
-                transport, connection = await loop.create_connection(factory, address, way.port)
-        except TimeoutError as error:
-            raise _NoConnection(f"no answer to connect within {self._limits.connect_seconds} s") from error
-        except OSError as error:
-            raise _NoConnection(_sentence(error), blame=error.errno not in _OURS) from error
-        if (connected := transport.get_extra_info("socket")) is not None:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.connected(_end(*connected.getsockname()[:2]), _end(address, way.port))
-        return connection
-
-    async def _resolve(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
-        if _is_address(host):
-            return [host]
-        try:
-            async with asyncio.timeout(self._limits.connect_seconds):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except TimeoutError as error:
-            raise _NoConnection("name not resolved in time", "4.4.3") from error
-        except (socket.gaierror, UnicodeError) as error:
-            if isinstance(error, socket.gaierror) and error.errno not in _UNKNOWN_NAME:
-                raise _NoConnection("name cannot be resolved at present", "4.4.3") from error
-            raise _NoConnection("name not found", "4.4.4") from error
-        except OSError as error:
-            raise _NoConnection(_sentence(error), blame=error.errno not in _OURS) from error
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def _end(address: str, port: int) -> str:
-    """One end of a connection, for the trail."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-@lru_cache(maxsize=1024)
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _sentence(error: OSError) -> str:
-    if error.errno in _SENTENCES:
-        return _SENTENCES[error.errno]
-    return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def _stopped_at(answer: ServerAnswer) -> Stage | None:
@@ -260,7 +190,7 @@ def _stopped_at(answer: ServerAnswer) -> Stage | None:
     return answer.recipients[0].stage if answer.fault else None
 
 
-def _unreached(transaction: Transaction, error: _NoConnection) -> ServerAnswer:
+def _unreached(transaction: Transaction, error: NoConnection) -> ServerAnswer:
     result = RecipientResult(Result.SERVER_FAULT, str(error), error.status, Stage.CONNECT)
     return ServerAnswer(
         recipients=(result,) * len(transaction.recipients),

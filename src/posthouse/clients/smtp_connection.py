@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Generator
 from typing import cast
 
-from posthouse.client_tls import TlsSettingsError, check_pin, client_context, tls_sentence
+from posthouse.client_tls import TlsPolicy, TlsSettingsError, check_pin, client_context, tls_sentence
 from posthouse.clients.content_pieces import ContentUnreadable, content_octets, pieces
 from posthouse.clients.way import Way
 from posthouse.core.limits import Limits
@@ -49,11 +49,13 @@ class SmtpConnection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         way: Way | None = None,
         alive: "set[SmtpConnection] | None" = None,
+        session: ClientSession | None = None,
     ) -> None:
-        """`way`: TLS and login; none of it without. It is in `alive` from connect until nothing of it is left."""
+        """`way`: TLS and login; none of it without. It is in `alive` from connect until nothing of it is left.
+        `session`: instead of one for mail (a TEST)."""
         self._alive = alive if alive is not None else set()
         self._way = way or Way("", 0, Security())
-        self._session = ClientSession(hostname, limits, self._way.security)
+        self._session = session or ClientSession(hostname, limits, self._way.security)
         self._loop = loop
         self._limits = limits
         self._handshake: asyncio.Task[None] | None = None
@@ -255,7 +257,7 @@ class SmtpConnection(asyncio.Protocol):
             shown = secured.get_extra_info("ssl_object") if secured is not None else None
             if shown is None:  # it was lost meanwhile, which some event loops do not tell otherwise
                 raise ConnectionResetError
-            fault, tls = check_pin(policy, shown), describe(shown)
+            fault, tls = self._checked(policy, shown), describe(shown)
         except (OSError, EOFError, ValueError, TlsSettingsError) as error:  # TimeoutError and SSLError are OSErrors
             fault = self._sentence(error)
         finally:
@@ -279,6 +281,10 @@ class SmtpConnection(asyncio.Protocol):
         self._step()
         for octets in early or ():
             self.data_received(octets)
+
+    def _checked(self, policy: TlsPolicy, shown: ssl.SSLObject) -> str:
+        """What is wrong with the certificate after a handshake; empty if nothing is."""
+        return check_pin(policy, shown)
 
     def _sentence(self, error: Exception) -> str:
         if isinstance(error, TlsSettingsError):

@@ -12,13 +12,15 @@ from posthouse.client_tls import TlsPolicy, policy_of, server_name
 from posthouse.core.fields import Secret
 from posthouse.core.profile import ServerProfile, Tls, TlsVerify
 from posthouse.core.smtp_opening import Login, Security
+from posthouse.ports import SecretUnreadable, Unseal
 
 DigitalId = Callable[[], tuple[str, str]]
 """Paths of the node's certificate and key (PEM)."""
 
 
-class SecretUnreadable(Exception):
-    """A secret that the profile refers to cannot be had; the text is one sentence that does not hold it."""
+def no_key(_token: str) -> str:
+    """ports.Unseal where nothing is stored."""
+    raise SecretUnreadable("there is no key for stored secrets here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,14 @@ class Way:
         return replace(self, security=Security(downgraded=True), policy=None)
 
 
-def way_to(profile: ServerProfile, server: str, digital_id: DigitalId) -> Way:
+def way_to(profile: ServerProfile, server: str, digital_id: DigitalId, unseal: Unseal = no_key) -> Way:
     """Raises TlsSettingsError and SecretUnreadable: faults of this node, not of the server."""
     specification = profile.servers[profile.server_texts.index(server)]
     implicit = specification.scheme == "smtps"
     if not implicit and profile.tls is Tls.NONE:
-        return Way(specification.host, specification.port, Security(login=_login(profile)))
+        return Way(specification.host, specification.port, Security(login=_login(profile, unseal)))
     policy = policy_of(profile, digital_id() if profile.client_certificate else None, implicit)
-    login = _login(profile)
+    login = _login(profile, unseal)
     # Clear text would do only where nothing is asked of TLS but that it be used if possible (design section 2.6).
     indifferent = login is None and not profile.client_certificate and policy.verify is TlsVerify.NONE
     optional = profile.tls is Tls.STARTTLS_OPTIONAL and not implicit
@@ -67,26 +69,35 @@ def way_to(profile: ServerProfile, server: str, digital_id: DigitalId) -> Way:
     )
 
 
-def _login(profile: ServerProfile) -> Login | None:
+def _login(profile: ServerProfile, unseal: Unseal) -> Login | None:
     if profile.password is None:
         return None
-    return Login(profile.username, secret_text(profile.password), profile.allow_plaintext_auth)
+    return Login(profile.username, secret_text(profile.password, unseal), profile.allow_plaintext_auth)
 
 
-def secret_text(secret: Secret) -> str:
-    """What a reference stands for: a variable of the environment, or the first line of a file."""
-    if secret.source == "env":
-        value = os.environ.get(secret.value, "")
-        if not value:
-            raise SecretUnreadable(f"the password's variable {secret.value} is not set in the environment")
-        return value
-    if secret.source == "file":
-        try:
-            value = Path(secret.value).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise SecretUnreadable(f"the password's file {secret.value} cannot be read: {why}") from error
-        if not value:
-            raise SecretUnreadable(f"the password's file {secret.value} is empty")
-        return value
-    raise SecretUnreadable("the password is not stored")
+def secret_text(secret: Secret, unseal: Unseal = no_key) -> str:
+    """The secret itself: a variable of the environment, the first line of a file, a text as given or as stored.
+
+    Raises SecretUnreadable.
+    """
+    match secret.source:
+        case "env":
+            value = os.environ.get(secret.value, "")
+            if not value:
+                raise SecretUnreadable(f"the password's variable {secret.value} is not set in the environment")
+            return value
+        case "file":
+            try:
+                value = Path(secret.value).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+            except (OSError, UnicodeDecodeError) as error:
+                why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+                raise SecretUnreadable(f"the password's file {secret.value} cannot be read: {why}") from error
+            if not value:
+                raise SecretUnreadable(f"the password's file {secret.value} is empty")
+            return value
+        case "stored":
+            return unseal(secret.token)
+        case "text":
+            return secret.value
+        case _:
+            raise SecretUnreadable("the password is not stored")

@@ -6,9 +6,10 @@ A table of `FieldSpec` says what an object may hold; `read` takes any JSON-like 
 
 import difflib
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar, cast
 
@@ -18,6 +19,8 @@ VALUE_SHOWN = 200
 """Characters of a faulty value that go into its fault."""
 NAME_LENGTH = 64
 _BIDIRECTIONAL = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_SECRET_WORDS = ("password", "secret", "api_key", "token")
+_USER_INFO = re.compile(r"(?<=://).*@|^[^\s:/]+:.*@", re.DOTALL)
 _UNITS = {"": 1, "octets": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
@@ -62,11 +65,14 @@ class FieldSpec:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret as written: a reference, or the text itself, which no representation shows."""
+    """A secret as written or as stored: a reference, or the text itself, which no representation shows."""
 
     source: str
-    """`env`, `file`, `text`, or `set` (keep what is stored)."""
+    """`env`, `file`, `text`, `set` (keep what is stored), or `stored`."""
     value: str
+    """`stored`: its id, new with each text; so two are the same as long as nobody enters another."""
+    token: str = field(default="", compare=False)
+    """`stored`: the text as the database has it, encrypted; another one after each `secret rotate`."""
 
     def __repr__(self) -> str:
         return f"Secret({self.source!r}, {'***' if self.source == 'text' else self.value!r})"
@@ -159,15 +165,29 @@ def indexed(path: str, values: Iterable[T]) -> Iterator[tuple[str, T]]:
 
 
 def shown(value: object) -> str:
-    """A faulty value as people see it: one line, cut at 200 characters."""
+    """A faulty value as people see it: one line, cut at 200 characters, without secrets that stand in it."""
     if isinstance(value, str):
-        text = value
+        text = _USER_INFO.sub("***@", value)
     else:
         try:
-            text = json.dumps(value, ensure_ascii=False, default=str)
+            text = json.dumps(without_secrets(value), ensure_ascii=False, default=str)
         except (TypeError, ValueError, RecursionError):
             text = type(value).__name__
     return text if len(text) <= VALUE_SHOWN else text[: VALUE_SHOWN - 1] + "…"
+
+
+def sounds_secret(name: str) -> bool:
+    """What stands under such a name is shown to nobody, wherever it stands."""
+    return any(word in name.casefold() for word in _SECRET_WORDS)
+
+
+def without_secrets(value: object) -> object:
+    """A JSON value as it may be shown: of tables the names, as any may be a misspelt `password`; no user info."""
+    if isinstance(value, Mapping):
+        return {str(name): "***" for name in value}
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner) for inner in value]
+    return _USER_INFO.sub("***@", value) if isinstance(value, str) else value
 
 
 def near(name: str, known: Iterable[str]) -> str:

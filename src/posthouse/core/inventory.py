@@ -12,7 +12,8 @@ from enum import StrEnum
 from posthouse.core import profile as profiles_module
 from posthouse.core import rule as rules_module
 from posthouse.core.faults import Fault, InvalidInput
-from posthouse.core.fields import FieldSpec, FieldType, join, name_key, near, read, shown
+from posthouse.core.fields import FieldSpec, FieldType, Secret, indexed, join, name_key, near, read, shown
+from posthouse.core.kept_secret import keep_secrets, with_secrets
 from posthouse.core.policy import Policy
 from posthouse.core.profile import ServerProfile, ServiceType, parse_profile, profile_json
 from posthouse.core.rule import Rule, parse_rule, rule_json
@@ -96,15 +97,26 @@ def parse_inventory(
     return tuple(profiles), tuple(rules), tuple(faults)
 
 
-def build_inventory(revision: int, profiles: Iterable[tuple[Document, int]], rules: Iterable[Document]) -> Inventory:
-    """The snapshot of what is stored. Raises InvalidInput if it does not hold by the rules of this version."""
+def build_inventory(
+    revision: int,
+    profiles: Iterable[tuple[Document, int]],
+    rules: Iterable[Document],
+    secrets: Mapping[str, Mapping[str, Secret]] | None = None,
+) -> Inventory:
+    """The snapshot of what is stored. Raises InvalidInput if it does not hold by the rules of this version.
+
+    `secrets`: by profile and property, those stored encrypted, for who is to log in with them.
+    """
     stored = list(profiles)
     document = {"server_profiles": [profile for profile, _ in stored], "rules": list(rules)}
     parsed, parsed_rules, faults = parse_inventory(document)
     if faults:
         raise InvalidInput(faults)
     by_name = {
-        profile.name: replace(profile, revision=profile_revision)
+        profile.name: replace(
+            with_secrets(profile, (secrets or {}).get(profile.name, {})),
+            revision=profile_revision,
+        )
         for profile, (_, profile_revision) in zip(parsed, stored, strict=True)
     }
     return Inventory(revision, by_name, Policy(parsed_rules))
@@ -115,14 +127,23 @@ def apply_document(
 ) -> tuple[list[dict[str, object]], list[dict[str, object]], tuple[Fault, ...]]:
     """What is stored with `document` laid over it (`merge`), canonical, and every fault of the whole.
 
-    With faults nothing may be stored. Field paths are those of the document, whose entries come first.
+    Stored secrets are kept where the document does not give or remove them (`keep_secrets`). With faults nothing may
+    be stored. Field paths are those of the document, whose entries come first.
     """
     _, top_faults = read(document, INVENTORY_FIELDS, "")
     if top_faults or not isinstance(document, Mapping):
         return [], [], parse_inventory(document, known=stored_profiles)[2]
     merged_profiles, merged_rules = merge(stored_profiles, stored_rules, document, prune=prune)
-    profiles, rules, faults = parse_inventory({"server_profiles": merged_profiles, "rules": merged_rules})
-    return [profile_json(profile) for profile in profiles], [rule_json(rule) for rule in rules], faults
+    before = {name_key(_name(entry)): entry for entry in stored_profiles}
+    kept_profiles: list[Document] = []
+    kept_faults: list[Fault] = []
+    for where, profile in indexed("server_profiles", merged_profiles):
+        kept, found = keep_secrets(profile, before.get(name_key(_name(profile))), where)
+        kept_profiles.append(kept)
+        kept_faults.extend(found)
+    profiles, rules, faults = parse_inventory({"server_profiles": kept_profiles, "rules": merged_rules})
+    documents = [profile_json(profile) for profile in profiles]
+    return documents, [rule_json(rule) for rule in rules], (*faults, *kept_faults)
 
 
 def merge(
@@ -236,7 +257,8 @@ def _diff_named(kind: str, old: Sequence[Document], new: Sequence[Document]) -> 
 def _diff_values(field: str, old: object, new: object) -> list[Difference]:
     if old == new:
         return []
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
+    # Without a common name one has taken the place of the other: a secret by reference that of one that is stored.
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() & new.keys():
         names = [*old, *(name for name in new if name not in old)]
         return [
             difference

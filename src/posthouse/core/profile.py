@@ -125,15 +125,19 @@ PROFILE_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("tls_pin", FieldType.TEXT, "SHA-256 of the certificate, for `pinned`", minimum=1, maximum=128),
     FieldSpec("tls_min", FieldType.TEXT, "lowest TLS version", "1.2", choices=("1.2", "1.3")),
     FieldSpec("username", FieldType.TEXT, "login at the server", minimum=1, maximum=255),
-    FieldSpec("password", FieldType.SECRET, "password of the login"),
+    FieldSpec("password", FieldType.SECRET, "password of the login; a text is stored encrypted"),
     FieldSpec("client_certificate", FieldType.BOOLEAN, "shows the node's digital ID to the server", False),
     FieldSpec("allow_plaintext_auth", FieldType.BOOLEAN, "sends the password without TLS", False),
     FieldSpec("pool", FieldType.TABLE, "connection pooling"),
-    FieldSpec("api_key", FieldType.SECRET, "key of the Vault or Core"),
+    FieldSpec("api_key", FieldType.SECRET, "key of the Vault or Core; a text is stored encrypted"),
     FieldSpec("public_url", FieldType.TEXT, "base of the links to scan details", minimum=1, maximum=2048),
 )
 
 
+SECRET_FIELDS = tuple(spec.name for spec in PROFILE_FIELDS if spec.type is FieldType.SECRET)
+"""Names of the properties that may be stored encrypted."""
+KEPT: Mapping[str, object] = {"set": True}
+"""A stored text as everybody sees it, and, in what somebody gives, that it stays as it is."""
 Servers = tuple[tuple[str, Specification], ...]
 """Specifications with the paths where they stand."""
 
@@ -145,15 +149,11 @@ class NotBuilt:
     field: str
     """Name of a profile field."""
     built: tuple[object, ...]
-    """Values that work; None stands for "not given". For a secret: where it may stand."""
-    remedy: str = ""
-    """Instead of a list of these values."""
+    """Values that work; None stands for "not given"."""
 
 
 NOT_BUILT: tuple[NotBuilt, ...] = (
     NotBuilt("type", ("smtp",)),
-    NotBuilt("password", ("env", "file", None), 'Give { env = "NAME" } or { file = "PATH" }.'),
-    NotBuilt("api_key", (None,)),
     NotBuilt("public_url", (None,)),
 )
 """Valid, and refused with "not built yet" rather than accepted and ignored (design section 4)."""
@@ -251,7 +251,7 @@ def _secret_json(secret: Secret | None) -> dict[str, object] | None:
     """References as written; a stored text only as "set" (design section 4: secrets are write-only)."""
     if secret is None:
         return None
-    return {secret.source: secret.value} if secret.source in ("env", "file") else {"set": True}
+    return {secret.source: secret.value} if secret.source in ("env", "file") else dict(KEPT)
 
 
 def _parse_servers(values: Values, service_type: ServiceType, path: str, faults: list[Fault]) -> Servers:
@@ -312,17 +312,11 @@ def _check_dependencies(
 def _check_built(values: Values, path: str, faults: list[Fault]) -> None:
     """Every use of what `NOT_BUILT` lists."""
     for row in NOT_BUILT:
-        value: object
-        if row.field in ("password", "api_key"):
-            secret = values.secret(row.field)
-            value = secret.source if secret is not None else None
-        else:
-            value = values.value(row.field)
+        value = values.value(row.field)
         if value not in row.built and value != "":
             faults.append(_not_built(join(path, row.field), shown(value), row))
 
 
 def _not_built(where: str, value: str, row: NotBuilt) -> Fault:
     built = " or ".join(shown(value) for value in row.built if value is not None)
-    remedy = row.remedy or (f"Use {built}." if built else "Leave it out.")
-    return Fault(where, value, "not built yet", remedy)
+    return Fault(where, value, "not built yet", f"Use {built}." if built else "Leave it out.")

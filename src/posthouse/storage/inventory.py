@@ -1,13 +1,22 @@
-"""ports.InventoryStore: server profiles and security rules in the shared database."""
+"""ports.InventoryStore: server profiles and security rules in the shared database.
+
+Where a profile's canonical JSON has `{"set": true}` for a secret, the row has `{"sealed": TOKEN, "id": ID}`: nothing
+else of a secret is ever given to the database.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from posthouse.ports import RevisionConflict, StoredInventory, StoredProfile
+from posthouse.core.fields import Secret, name_key
+from posthouse.core.kept_secret import Secrets
+from posthouse.core.profile import KEPT, SECRET_FIELDS
+from posthouse.ports import RevisionConflict, Rotated, SecretUnreadable, StoredInventory, StoredProfile
 from posthouse.storage import schema
 from posthouse.storage.database import Database
+from posthouse.storage.secrets import Keyring
 
 Document = Mapping[str, object]
 
@@ -15,8 +24,9 @@ Document = Mapping[str, object]
 class Inventory:
     """The inventory; every change bumps its revision."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database
+        self._keyring = keyring
 
     def revision(self) -> int:
         with self._database.read() as connection:
@@ -34,25 +44,31 @@ class Inventory:
         expected_revision: int,
         by: str,
         now: float,
+        secrets: Secrets | None = None,
     ) -> int:
         with self._database.write() as connection:
-            # Nobody else changes the inventory from here to the commit.
-            connection.scalar(select(schema.inventory_revision.c.revision).with_for_update())
+            _hold(connection)
             old = _load(connection)
             if old.revision != expected_revision:
                 raise RevisionConflict(f"the inventory is at revision {old.revision}, not {expected_revision}")
-            before = {str(p.document["name"]): p for p in old.profiles}
-            if [p.document for p in old.profiles] == list(profiles) and list(old.rules) == list(rules):
+            sealed = self._sealed(profiles, old, secrets or {})
+            same_secrets = [p.secrets for p in old.profiles] == sealed
+            same_profiles = [p.document for p in old.profiles] == list(profiles)
+            if same_profiles and same_secrets and list(old.rules) == list(rules):
                 return old.revision
+            before = {str(p.document["name"]): p for p in old.profiles}
             revision = old.revision + 1
             connection.execute(delete(schema.profile))
             connection.execute(delete(schema.rule))
-            for position, document in enumerate(profiles):
+            for position, (document, its_secrets) in enumerate(zip(profiles, sealed, strict=True)):
                 known = before.get(str(document["name"]))
-                kept = known.revision if known is not None and known.document == document else revision
+                same = known is not None and known.document == document and known.secrets == its_secrets
                 connection.execute(
                     insert(schema.profile).values(
-                        name=document["name"], position=position, revision=kept, document=json.dumps(document)
+                        name=document["name"],
+                        position=position,
+                        revision=known.revision if known is not None and same else revision,
+                        document=_row(document, its_secrets),
                     )
                 )
             for position, document in enumerate(rules):
@@ -62,11 +78,72 @@ class Inventory:
                 "server_profiles": [p["name"] for p in profiles],
                 "rules": [r["name"] for r in rules],
             }
-            connection.execute(
-                insert(schema.audit).values(at=now, by=by, what="inventory", detail=json.dumps(detail))
-            )
-            connection.execute(update(schema.inventory_revision).values(revision=revision))
+            _changed(connection, revision, by, now, "inventory", detail)
             return revision
+
+    def note(self, *, by: str, what: str, detail: Document, now: float) -> None:
+        with self._database.write() as connection:
+            connection.execute(insert(schema.audit).values(at=now, by=by, what=what, detail=json.dumps(detail)))
+
+    def same_secret(self, stored: Secret, text: str) -> bool:
+        return self._keyring.same(stored.token, text)
+
+    def rotate_secrets(self, *, by: str, now: float) -> Rotated:
+        """All stored secrets under a new key, in one transaction; only then is the old one dropped.
+
+        Profiles keep their revisions: no connection and no login is touched. Raises SecretUnreadable, with nothing
+        changed, if a secret cannot be read.
+        """
+        with self._keyring.rotating() as rotation:
+            count = 0
+            with self._database.write() as connection:
+                _hold(connection)
+                for stored in (old := _load(connection)).profiles:
+                    if not stored.secrets:
+                        continue
+                    try:
+                        renewed = {
+                            name: Secret(secret.source, secret.value, rotation.renew(secret.token))
+                            for name, secret in stored.secrets.items()
+                        }
+                    except SecretUnreadable as error:
+                        said = f"the stored secrets of server profile {stored.document['name']!r}: {error}"
+                        raise SecretUnreadable(said) from None
+                    count += len(renewed)
+                    connection.execute(
+                        update(schema.profile)
+                        .where(schema.profile.c.name == stored.document["name"])
+                        .values(document=_row(stored.document, renewed))
+                    )
+                detail = {"revision": old.revision + 1, "secrets": count}
+                _changed(connection, old.revision + 1, by, now, "secret rotate", detail)
+        return Rotated(count, rotation.where, rotation.to_drop)
+
+    def _sealed(self, profiles: Sequence[Document], old: StoredInventory, given: Secrets) -> list[dict[str, Secret]]:
+        """For each profile what its row shall have; a text that is stored already stays as it is."""
+        stored = {name_key(str(p.document["name"])): p.secrets for p in old.profiles}
+        found: list[dict[str, Secret]] = []
+        texts: list[tuple[dict[str, Secret], str, str]] = []
+        for document in profiles:
+            key = name_key(str(document["name"]))
+            secrets: dict[str, Secret] = {}
+            for name in [name for name in SECRET_FIELDS if document.get(name) == KEPT]:
+                kept = stored.get(key, {}).get(name)
+                secret = given.get(key, {}).get(name) or kept
+                if secret is None:
+                    raise ValueError(f"{name} of server profile {document['name']!r} is kept, but none is stored")
+                if secret.source != "text":
+                    secrets[name] = secret
+                elif kept is not None and self._keyring.same(kept.token, secret.value):
+                    secrets[name] = kept
+                else:
+                    texts.append((secrets, name, secret.value))
+            found.append(secrets)
+        # A key is made only where none can be missing: what another one has encrypted would be lost for good.
+        may_make = not any(found)
+        for secrets, name, text in texts:
+            secrets[name] = Secret("stored", token_hex(8), self._keyring.seal(text, may_make=may_make))
+        return found
 
     def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
         query = select(schema.audit).order_by(schema.audit.c.id.desc()).limit(limit)
@@ -82,11 +159,37 @@ def _revision(connection: Connection) -> int:
     return connection.scalar(select(schema.inventory_revision.c.revision)) or 0
 
 
+def _hold(connection: Connection) -> None:
+    """Nobody else changes the inventory from here to the commit."""
+    connection.scalar(select(schema.inventory_revision.c.revision).with_for_update())
+
+
+def _changed(connection: Connection, revision: int, by: str, now: float, what: str, detail: Document) -> None:
+    connection.execute(insert(schema.audit).values(at=now, by=by, what=what, detail=json.dumps(detail)))
+    connection.execute(update(schema.inventory_revision).values(revision=revision))
+
+
 def _load(connection: Connection) -> StoredInventory:
     profiles = connection.execute(select(schema.profile).order_by(schema.profile.c.position))
     rules = connection.execute(select(schema.rule.c.document).order_by(schema.rule.c.position))
     return StoredInventory(
         _revision(connection),
-        tuple(StoredProfile(json.loads(row.document), row.revision) for row in profiles),
+        tuple(_profile(json.loads(row.document), row.revision) for row in profiles),
         tuple(json.loads(document) for document in rules.scalars()),
     )
+
+
+def _profile(document: dict[str, object], revision: int) -> StoredProfile:
+    """What the row has, its secrets apart from the rest."""
+    secrets: dict[str, Secret] = {}
+    for name in SECRET_FIELDS:
+        value = document.get(name)
+        if isinstance(value, dict) and "sealed" in value:
+            secrets[name] = Secret("stored", value["id"], value["sealed"])
+            document[name] = dict(KEPT)
+    return StoredProfile(document, revision, secrets)
+
+
+def _row(document: Document, secrets: Mapping[str, Secret]) -> str:
+    sealed = {name: {"sealed": secret.token, "id": secret.value} for name, secret in secrets.items()}
+    return json.dumps({**document, **sealed})

@@ -9,6 +9,7 @@ from posthouse.storage.commands import Commands
 from posthouse.storage.database import Database, SchemaTooNew, open_shared_database
 from posthouse.storage.history import History
 from posthouse.storage.inventory import Inventory
+from posthouse.storage.secrets import Keyring
 from posthouse.storage.spool import MailSpool
 
 __all__ = ["History", "MailSpool", "SchemaTooNew", "SharedStore", "open_history", "open_shared", "open_spool"]
@@ -22,6 +23,11 @@ class SharedStore:
     accounts: Accounts
     commands: Commands
     database: Database
+    keyring: Keyring
+
+    def unseal(self, token: str) -> str:
+        """ports.Unseal."""
+        return self.keyring.unseal(token)
 
     def close(self) -> None:
         self.database.close()
@@ -30,7 +36,8 @@ class SharedStore:
 def open_shared(data_dir: str, database: str) -> SharedStore:
     """Raises SchemaTooNew."""
     opened = open_shared_database(data_dir, database)
-    return SharedStore(Inventory(opened), Accounts(opened), Commands(opened), opened)
+    keyring = Keyring(data_dir)
+    return SharedStore(Inventory(opened, keyring), Accounts(opened), Commands(opened), opened, keyring)
 
 
 def open_history(data_dir: str, database: str) -> History:

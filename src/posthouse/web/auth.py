@@ -39,6 +39,7 @@ class Right(StrEnum):
     QUEUE_STEER = "retry, hold, release, reroute and delete queued mail"
     CONFIG_READ = "read server profiles, rules and configuration, and explain rules"
     CONFIG_CHANGE = "change server profiles and rules"
+    PROFILE_TEST = "test server profiles"
     KEYS_READ = "list API keys"
     KEYS_CHANGE = "create and revoke API keys"
     AUDIT_READ = "read the audit log"
@@ -46,7 +47,9 @@ class Right(StrEnum):
 
 RIGHTS: dict[Role, frozenset[Right]] = {
     Role.ADMINISTRATOR: frozenset(Right),
-    Role.OPERATOR: frozenset({Right.MAILS_READ, Right.QUEUE_READ, Right.QUEUE_STEER, Right.CONFIG_READ}),
+    Role.OPERATOR: frozenset(
+        {Right.MAILS_READ, Right.QUEUE_READ, Right.QUEUE_STEER, Right.CONFIG_READ, Right.PROFILE_TEST}
+    ),
     Role.AUDITOR: frozenset(
         {Right.MAILS_READ, Right.QUEUE_READ, Right.CONFIG_READ, Right.KEYS_READ, Right.AUDIT_READ}
     ),

@@ -1,16 +1,19 @@
 """`config`: the inventory as one document: export, diff, apply."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Body, Header, Query
 
 from posthouse.core.faults import Fault
-from posthouse.core.inventory import Difference, apply_document, diff, export_document
-from posthouse.ports import RevisionConflict, StoredInventory
-from posthouse.web.auth import CurrentKey, Right, actor, guarded
+from posthouse.core.fields import Secret
+from posthouse.core.inventory import Change, Difference, apply_document, diff, export_document
+from posthouse.core.kept_secret import Secrets, changed_secrets, given_texts
+from posthouse.core.profile import KEPT
+from posthouse.ports import RevisionConflict, SecretKeyUnusable, StoredInventory
+from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
 from posthouse.web.inventory import etag
 from posthouse.web.problems import Json, Problem, invalid
 from posthouse.web.tools import Tools
@@ -63,10 +66,12 @@ def export(tools: Tools) -> Json:
     summary="What applying a document would change",
     responses={200: {"description": "Differences", "content": {"application/json": {"example": _CHANGES}}}},
 )
-def compare(tools: Tools, document: Document, prune: Prune = False) -> Json:
-    """Validated whole: all faults at once."""
+def compare(tools: Tools, key: CurrentKey, document: Document, prune: Prune = False) -> Json:
+    """Validated whole: all faults at once. A secret given as a text is compared only for who may change it: nobody
+    else can find one out by trying."""
     stored = tools.inventory.load()
-    _, _, changes = _merged(stored, document, prune)
+    same = tools.inventory.same_secret if may(key.role, Right.CONFIG_CHANGE) else _taken_as_same
+    _, _, changes = _merged(stored, document, prune, given_texts(document), same)
     return Json({"changes": changes, "revision": stored.revision}, headers={"ETag": etag(stored.revision)})
 
 
@@ -78,7 +83,10 @@ def compare(tools: Tools, document: Document, prune: Prune = False) -> Json:
             "description": "Differences, and the revision now in force",
             "content": {"application/json": {"example": {"applied": True, "revision": 4, **_CHANGES}}},
         },
-        409: {"description": "Another change came first", "content": {"application/problem+json": {}}},
+        409: {
+            "description": "Another change came first, or there is no key to encrypt a secret",
+            "content": {"application/problem+json": {}},
+        },
         412: {"description": "If-Match does not match", "content": {"application/problem+json": {}}},
     },
 )
@@ -91,18 +99,27 @@ def apply(
     if_match: Annotated[str | None, Header(description="ETag of /config")] = None,
 ) -> Json:
     """What the document names is overwritten; what it does not name stays, its rules after the document's."""
+    secrets = given_texts(document)
     for _ in range(TRIES):
         stored = tools.inventory.load()
         _check_match(if_match, stored.revision)
-        profiles, rules, changes = _merged(stored, document, prune)
+        profiles, rules, changes = _merged(stored, document, prune, secrets, tools.inventory.same_secret)
         revision = stored.revision
         if changes and not dry_run:
             try:
                 revision = tools.inventory.replace(
-                    profiles, rules, expected_revision=stored.revision, by=actor(key), now=tools.clock.now()
+                    profiles,
+                    rules,
+                    expected_revision=stored.revision,
+                    by=actor(key),
+                    now=tools.clock.now(),
+                    secrets=secrets,
                 )
             except RevisionConflict:
                 continue
+            except SecretKeyUnusable as error:
+                detail = f"The secrets cannot be stored: {error}. {error.remedy}"
+                raise Problem(HTTPStatus.CONFLICT, detail) from error
         return Json(
             {"applied": not dry_run, "revision": revision, "changes": changes}, headers={"ETag": etag(revision)}
         )
@@ -116,18 +133,30 @@ def _check_match(if_match: str | None, revision: int) -> None:
         raise Problem(HTTPStatus.PRECONDITION_FAILED, "The configuration has changed since it was read.")
 
 
+def _taken_as_same(_stored: Secret, _text: str) -> bool:
+    return True
+
+
 def _merged(
-    stored: StoredInventory, document: Mapping[str, object], prune: bool
+    stored: StoredInventory,
+    document: Mapping[str, object],
+    prune: bool,
+    secrets: Secrets,
+    same: Callable[[Secret, str], bool],
 ) -> tuple[list[dict[str, object]], list[dict[str, object]], list[dict[str, object]]]:
     """Profiles, rules and differences once `document` is laid over what is stored; 422 with every fault."""
-    faults = _unstorable(document)
+    faults = unstorable(document)
     if faults:
         raise invalid(faults)
     old_profiles = [profile.document for profile in stored.profiles]
     profiles, rules, found = apply_document(old_profiles, stored.rules, document, prune=prune)
     if found:
         raise invalid(found)
-    return profiles, rules, _changes_json(diff(old_profiles, stored.rules, profiles, rules))
+    differences = list(diff(old_profiles, stored.rules, profiles, rules))
+    named = [(str(p.document["name"]), p.secrets) for p in stored.profiles]
+    for field in changed_secrets(named, secrets, same):
+        differences.append(Difference(Change.CHANGED, field, dict(KEPT), dict(KEPT)))
+    return profiles, rules, _changes_json(differences)
 
 
 def _changes_json(differences: Sequence[Difference]) -> list[dict[str, object]]:
@@ -137,7 +166,7 @@ def _changes_json(differences: Sequence[Difference]) -> list[dict[str, object]]:
     ]
 
 
-def _unstorable(document: Mapping[str, object]) -> list[Fault]:
+def unstorable(document: Mapping[str, object]) -> list[Fault]:
     """What JSON allows but no database and no answer can carry: NaN, lone surrogates. (Control characters: core.)"""
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)

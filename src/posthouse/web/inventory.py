@@ -121,7 +121,7 @@ def list_profiles(tools: Tools) -> Json:
 )
 def get_profile(tools: Tools, name: str) -> Json:
     """By name, case ignored."""
-    profile = _profile(tools, name)
+    profile = stored_profile(tools, name)
     return Json(dict(profile.document), headers={"ETag": etag(profile.revision)})
 
 
@@ -138,7 +138,7 @@ def get_profile(tools: Tools, name: str) -> Json:
 def get_profile_state(tools: Tools, name: str) -> Json:
     """At most two seconds old. Times are epoch seconds; `circuit` is `open`, `half-open` or `closed`, null while no
     worker has told. An endpoint, its limit and what is in use belong to all profiles that name it."""
-    document = _profile(tools, name).document
+    document = stored_profile(tools, name).document
     states = tools.commands.server_states(tools.clock.now())
     return Json(profile_state(str(document["name"]), server_texts(document), states))
 
@@ -198,7 +198,7 @@ def explain_rules(tools: Tools, question: Question) -> Json:
     return Json({"items": [_answer(inventory, tools.settings, question, to) for to in question.to], "next": None})
 
 
-def _profile(tools: WebTools, name: str) -> StoredProfile:
+def stored_profile(tools: WebTools, name: str) -> StoredProfile:
     """By name, case ignored; 404 if there is none."""
     for profile in tools.inventory.load().profiles:
         if name_key(str(profile.document.get("name"))) == name_key(name):

@@ -16,12 +16,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from posthouse.core.faults import Fault
+from posthouse.core.fields import sounds_secret, without_secrets
 from posthouse.telemetry import logger
 
 VALUE_SHOWN = 200
 """Characters of a faulty value that go into its fault."""
-
-_SECRET_WORDS = ("password", "secret", "api_key", "token")
 
 _REMEDIES = {
     "missing": "Give it.",
@@ -129,12 +128,12 @@ def _translated(error: Mapping[str, object]) -> Fault:
 
 
 def shown(path: str, value: object) -> str:
-    """A given value as text, cut, or `***` if its field sounds like a secret."""
-    if any(word in path.lower() for word in _SECRET_WORDS):
+    """A given value as text, cut, or `***` if its field sounds like a secret; likewise for what stands in it."""
+    if sounds_secret(path):
         return "***"
     if value is None:
         return "null"
-    text = value if isinstance(value, str) else _as_json(value)
+    text = str(without_secrets(value)) if isinstance(value, str) else _as_json(value)
     return text if len(text) <= VALUE_SHOWN else text[:VALUE_SHOWN] + "…"
 
 
@@ -142,7 +141,7 @@ def _as_json(value: object) -> str:
     if isinstance(value, bytes):
         return value[:VALUE_SHOWN].decode("utf-8", "replace")
     try:
-        return json.dumps(value, default=str)
+        return json.dumps(without_secrets(value), default=str)
     except (ValueError, RecursionError):
         return type(value).__name__
 

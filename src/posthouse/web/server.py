@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, health, inventory, keys, mails, queue
+from posthouse.web import config, health, inventory, keys, mails, profile_tests, queue
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -19,6 +19,7 @@ PREFIX = "/api/v1"
 
 _ROUTERS = (
     inventory.router,
+    profile_tests.router,
     mails.router,
     queue.router,
     queue.steering,
@@ -48,6 +49,7 @@ def create_app(tools: WebTools) -> FastAPI:
     )
     app.state.tools = tools
     app.state.queue_numbers = health.QueueNumbers(tools)
+    app.state.test_rate = profile_tests.new_rate()
     install(app)
     app.include_router(health.router)
     for router in _ROUTERS:

@@ -1,11 +1,12 @@
 """What the console process works with; `app.py` fills it in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from posthouse.core.owner import Start
+from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.ports import Accounts, Clock, Commands, History, InventoryStore
 from posthouse.settings import NodeSettings
 
@@ -27,6 +28,8 @@ class WebTools:
     """Names that a Host field may carry besides the loopback ones and the console's own address."""
     command_wait_seconds: float = 3.0
     """How long a queue action waits for the workers' reports."""
+    profile_test: ProfileTest = field(default_factory=lambda: ProfileTest({}))
+    """TEST of server profiles; without testers no service type can be tested."""
 
 
 async def tools_of(request: Request) -> WebTools:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.core.profile_test import Inquiry
 from posthouse.ports import Acted
 from support.command_line import CommandLine, command_line
 
@@ -245,6 +246,67 @@ def test_profile_show_tells_how_its_servers_are(cli: CommandLine) -> None:
         assert word in first, out
     assert "not known yet" in second
     assert [server["circuit"] for server in shown] == ["open", None]
+
+
+def test_profile_test_shows_a_ladder_for_each_server_and_fails_with_it(cli: CommandLine) -> None:
+    cli.rest.tester.refusing.add("smtp://10.0.0.2:2525")
+    with cli.node():
+        ran = cli("profile", "test", "exchange", "--rcpt", "b@ours.example", "--from", "a@ours.example")
+        as_json = cli("profile", "test", "exchange", "--json")
+    assert ran.code == as_json.code == 1
+    lines = [line.strip() for line in ran.out.splitlines()]
+    assert lines[0] == "smtp://10.0.0.1:25"
+    assert lines[1].split() == ["✓", "ok", "resolve", "0", "ms", "10.0.0.1"]
+    assert lines[3] == "smtp://10.0.0.2:2525"
+    assert lines[5].split()[:6] == ["✗", "failed", "connect", "0.25", "s", "connection"]
+    assert "listens on this address" in lines[6]
+    assert lines[7] == "exchange: failed, 1 of 2 servers can be used"
+    assert "\x1b" not in ran.out, "no colour when piped"
+    assert cli.rest.tester.tested[0][2] == Inquiry("a@ours.example", "b@ours.example")
+    assert [server["ok"] for server in as_json.json["servers"]] == [True, False]
+
+
+def test_profile_test_succeeds_and_nothing_from_a_server_acts_on_the_terminal(cli: CommandLine) -> None:
+    with cli.node():
+        ran = cli("profile", "test", "Archive")
+    assert ran.code == 0
+    assert "Archive: ok, 1 of 1 servers can be used" in ran.out
+    assert not set("\x1b\r") & set(ran.out)
+
+
+def test_profile_test_of_a_file_does_not_save_it(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "inventory.toml"
+    file.write_text(
+        '[[server_profiles]]\nname = "new"\ntype = "smtp"\nservers = ["10.0.0.9"]\n'
+        '[[server_profiles]]\nname = "archive"\ntype = "smtp"\nservers = ["10.0.0.8"]\n'
+    )
+    alone = tmp_path / "alone.json"
+    alone.write_text('{"name": "new", "type": "smtp", "servers": ["10.0.0.9"]}')
+    with cli.node():
+        assert cli("profile", "test", "new", "--file", str(file)).code == 0
+        assert cli("profile", "test", "--file", str(alone)).code == 0
+        assert cli("profile", "test", "archive", "--file", str(file)).code == 0
+        both = cli("profile", "test", "--file", str(file))
+        none = cli("profile", "test", "nosuch", "--file", str(file))
+        assert cli("profile", "show", "new").code == 1
+    tested = cli.rest.tester.tested
+    assert [server for _, server, _ in tested] == ["smtp://10.0.0.9:25", "smtp://10.0.0.9:25", "smtp://10.0.0.8:25"]
+    assert tested[2][0].preference == "failover", "as the file leaves it, not as it is saved"
+    assert both.code == none.code == 2
+    assert "new, archive" in both.err
+
+
+def test_profile_test_asks_which_and_hands_faults_on(cli: CommandLine) -> None:
+    with cli.node():
+        assert cli("profile", "test").code == 2
+        assert cli("profile", "test", "nosuch").code == 1
+        ran = cli("profile", "test", "exchange", "--rcpt", "nobody")
+    assert ran.code == 1
+    assert "rcpt_to = nobody" in ran.err
+    cli.rest.tester.tested.clear()
+    with cli.node("auditor"):
+        assert cli("profile", "test", "exchange").code == 4
+    assert cli.rest.tester.tested == []
 
 
 def test_explain_takes_its_addresses_from_the_file(cli: CommandLine, tmp_path: Path) -> None:

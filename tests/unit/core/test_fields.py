@@ -199,7 +199,15 @@ def test_sizes_are_written_short_and_exact(octets: int, text: str) -> None:
 
 def test_long_values_are_cut() -> None:
     assert len(shown("x" * 1000)) == 200
-    assert shown({"a": [1]}) == '{"a": [1]}'
+    assert shown([1, "a"]) == '[1, "a"]'
+
+
+def test_of_tables_only_names_are_shown_and_of_user_info_nothing() -> None:
+    assert shown([{"passwort": ["canary"]}, 1]) == '[{"passwort": "***"}, 1]'
+    for written in ("smtp://u:canary@h", "smtp://u:can/ary@canary@h", "u:canary@h", "u:can/canary@h:25"):
+        assert "canary" not in shown(written) + shown([[written]])
+        assert "@h" in shown(written)
+    assert shown("you@ours.example") == "you@ours.example"
     assert shown({1, 2}).startswith('"')
 
 

@@ -248,9 +248,7 @@ def test_an_unknown_type_is_a_fault() -> None:
 @pytest.mark.parametrize(
     ("given", "field"),
     [
-        ({"username": "u", "password": "p"}, "p.password"),
         ({"type": "metadefender-core", "servers": ["http://h"]}, "p.type"),
-        ({"type": "metadefender-core", "servers": ["http://h"], "api_key": "k"}, "p.api_key"),
         ({"type": "metadefender-core", "servers": ["http://h"], "public_url": "https://h"}, "p.public_url"),
         ({"type": "metadefender-vault", "servers": ["http://h"], "api_key": "k"}, "p.type"),
         ({"type": "clamav", "servers": ["clamd://h"]}, "p.type"),

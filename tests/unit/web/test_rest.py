@@ -376,9 +376,8 @@ def test_all_faults_of_a_document_are_told_at_once_and_nothing_is_stored() -> No
 
 
 def test_a_setting_that_is_not_built_is_refused_not_ignored() -> None:
-    document = {
-        "server_profiles": [{"name": "a", "type": "smtp", "servers": ["x.example"], "username": "u", "password": "p"}]
-    }
+    rule = {"name": "r", "match": {"recipients": ["*@a.example"]}, "relay": {"profile": "exchange"}, "scan": {}}
+    document = {"rules": [rule]}
     problem = _json(Rest().client().post("/api/v1/config/diff", json=document), 422)
     assert "not built yet" in problem["errors"][0]["rule"]
 

@@ -3,13 +3,14 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from posthouse.web import config, inventory, keys, mails, queue
+from posthouse.web import config, inventory, keys, mails, profile_tests, queue
 from posthouse.web.auth import RIGHTS, GuardedRoute, Right, Role, may
 from support.rest import INVENTORY, ROLES, Rest
 
 ALL = set(ROLES)
 READERS = {"administrator", "operator", "auditor"}
 QUESTION = {"client": "192.0.2.7", "from": "", "to": ["a@ours.example"]}
+UNSAVED = {"name": "new", "type": "smtp", "servers": ["10.0.0.9"]}
 
 OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("GET", "mails", None, ALL),
@@ -24,6 +25,8 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("GET", "server-profiles", None, READERS),
     ("GET", "server-profiles/exchange", None, READERS),
     ("GET", "server-profiles/exchange/state", None, READERS),
+    ("POST", "server-profile-tests", UNSAVED, {"administrator", "operator"}),
+    ("POST", "server-profiles/exchange/test", None, {"administrator", "operator"}),
     ("GET", "rules", None, READERS),
     ("POST", "rule-explanations", QUESTION, READERS),
     ("GET", "config", None, READERS),
@@ -61,6 +64,7 @@ def test_nothing_is_answered_without_a_key(method: str, path: str, body: object,
 def test_the_table_of_operations_is_complete() -> None:
     routers = (
         inventory.router,
+        profile_tests.router,
         mails.router,
         queue.router,
         queue.steering,

@@ -1,0 +1,157 @@
+"""TEST of an SMTP server (`ports.ServerTester`): resolve and connect as delivery does, then `core.smtp_ladder`.
+
+Each test opens connections of its own and keeps nothing: no pool, no circuit, no lock of a login.
+Standards: design 2.6, 2.7, 2.11.
+"""
+
+import asyncio
+import ssl
+from dataclasses import replace
+from functools import partial
+
+from posthouse.client_tls import CertificateRefused, TlsPolicy, TlsSettingsError, certificate_facts
+from posthouse.clients.connecting import NoConnection, connect
+from posthouse.clients.smtp_connection import SmtpConnection
+from posthouse.clients.tested_addresses import Listeners, addresses_to_test
+from posthouse.clients.way import DigitalId, Way, no_key, way_to
+from posthouse.core.limits import Limits
+from posthouse.core.profile import ServerProfile
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
+from posthouse.core.smtp_ladder import LadderSession
+from posthouse.ports import SecretUnreadable, Unseal
+
+LAST_WORD_SECONDS = 0.5
+
+
+class SmtpTester:
+    """`hostname` goes into EHLO; `listeners` are the addresses and ports where this node listens."""
+
+    def __init__(
+        self,
+        hostname: str,
+        limits: Limits,
+        digital_id: DigitalId,
+        listeners: Listeners,
+        unseal: Unseal = no_key,
+    ) -> None:
+        self._hostname, self._limits, self._digital_id = hostname, limits, digital_id
+        self._listeners, self._unseal = listeners, unseal
+
+    async def test(
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+    ) -> tuple[StageResult, ...]:
+        """ports.ServerTester.test. Where clear text will do after a failed handshake, the second connection is shown
+        as delivery makes it: the `tls` stage holds, marked downgraded, and the ladder goes on from `connect`."""
+        try:
+            way = way_to(profile, server, self._digital_id, self._unseal)
+        except TlsSettingsError as error:
+            return (failed(StageName.TLS, 0.0, str(error)),)
+        except SecretUnreadable as error:
+            return (failed(StageName.AUTH, 0.0, str(error)),)
+        ladder = _Ladder(self._hostname, self._limits, inquiry, seconds)
+        resolved, addresses = await addresses_to_test(way.host, way.port, self._listeners, seconds)
+        ladder.stages.append(resolved)
+        if not addresses:
+            return tuple(ladder.stages)
+        await ladder.climb(way, addresses)
+        last = ladder.stages[-1]
+        if last.name is StageName.TLS and not last.ok and way.policy is not None and way.security.clear_allowed:
+            ladder.stages[-1] = replace(last, ok=True, detail={**last.detail, "downgraded": True})
+            await ladder.climb(way.in_clear(), addresses)
+        return tuple(ladder.stages)
+
+
+class _Ladder:
+    """One server's test under way."""
+
+    def __init__(self, hostname: str, limits: Limits, inquiry: Inquiry | None, seconds: float) -> None:
+        self._hostname, self._limits, self._inquiry, self._seconds = hostname, limits, inquiry, seconds
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + seconds
+        self._alive: set[SmtpConnection] = set()
+        self.stages: list[StageResult] = []
+
+    @property
+    def _left(self) -> float:
+        return self._end - self._loop.time()
+
+    async def climb(self, way: Way, addresses: list[str]) -> None:
+        """From `connect` to the end."""
+        session = LadderSession(self._hostname, self._limits, way.security, self._inquiry, self._loop.time)
+        connection = await self._connect(way, session, addresses)
+        if connection is None:
+            return
+        try:
+            async with asyncio.timeout_at(self._end):
+                await connection.opened()
+        except TimeoutError:
+            session.out_of_time(self._seconds)
+            connection.abort()
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        else:
+            connection.quit()
+        self.stages += session.stages
+        await self._last_word()
+
+    async def _last_word(self) -> None:
+        """Until QUIT has left, or not much longer."""
+        end = min(self._end, self._loop.time() + LAST_WORD_SECONDS)
+        while self._alive and self._loop.time() < end:  # noqa: ASYNC110  # nobody waits for it but a test
+            await asyncio.sleep(0.01)
+
+    async def _connect(self, way: Way, session: LadderSession, addresses: list[str]) -> "_TestedConnection | None":
+        """Each address gets its share of the time, as in delivery."""
+        began = self._loop.time()
+        factory = partial(_TestedConnection, self._hostname, self._limits, self._loop, way, session, self._alive)
+        seconds = min(self._limits.connect_seconds, self._left)
+        end = began + seconds
+        tried: list[str] = []
+        for index, address in enumerate(addresses):
+            share = (end - self._loop.time()) / (len(addresses) - index)
+            try:
+                connection = await connect(factory, address, way.port, share, told_seconds=round(share, 1))
+            except NoConnection as error:
+                tried.append(f"{address}: {error}")
+                fault = str(error)
+            else:
+                facts: dict[str, object] = {"address": address, **({"tried": tried} if tried else {})}
+                self.stages.append(StageResult(StageName.CONNECT, True, self._loop.time() - began, facts))
+                return connection
+        self.stages.append(failed(StageName.CONNECT, self._loop.time() - began, fault, {"tried": tried}))
+        return None
+
+
+class _TestedConnection(SmtpConnection):
+    """Shows the session the server's certificate, trusted or not."""
+
+    def __init__(
+        self,
+        hostname: str,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        way: Way,
+        session: LadderSession,
+        alive: set[SmtpConnection],
+    ) -> None:
+        super().__init__(hostname, limits, loop, way, alive, session)
+        self._ladder = session
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._ladder.connection_made()
+        super().connection_made(transport)
+
+    def _checked(self, policy: TlsPolicy, shown: ssl.SSLObject) -> str:
+        certificate = shown.getpeercert(binary_form=True)
+        if certificate:
+            self._ladder.facts(**certificate_facts(certificate))
+        fault = super()._checked(policy, shown)
+        if fault:
+            self._ladder.facts(certificate="refused")
+        return fault
+
+    def _sentence(self, error: Exception) -> str:
+        if isinstance(error, CertificateRefused) and error.certificate:
+            self._ladder.facts(certificate="refused", **certificate_facts(error.certificate))
+        return super()._sentence(error)

@@ -1,0 +1,49 @@
+"""TEST of a server profile: every server at once, within a time for all, with advice.
+
+Runs in the console process only. What comes of it touches no worker's circuit.
+Standards: seed 3.7 ("Testing the configuration"); design 2.11.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from posthouse.core.ladder_advice import advise
+from posthouse.core.profile import ServerProfile, ServiceType
+from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult
+from posthouse.ports import ServerTester
+
+TEST_SECONDS = 10.0
+
+
+class ProfileTest:
+    """`testers` has one for each service type that can be tested; `hostname` is what this node says in EHLO."""
+
+    def __init__(
+        self, testers: Mapping[ServiceType, ServerTester], hostname: str = "", seconds: float = TEST_SECONDS
+    ) -> None:
+        self._testers = testers
+        self._hostname = hostname
+        self._seconds = seconds
+
+    @property
+    def types(self) -> tuple[ServiceType, ...]:
+        """Those whose servers can be tested."""
+        return tuple(self._testers)
+
+    async def run(self, profile: ServerProfile, inquiry: Inquiry | None = None) -> ProfileResult:
+        """The profile's type has to be one of `types`. Nothing is sent but what a session opens with."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._test(profile, server, inquiry)) for server in profile.server_texts]
+        return ProfileResult(tuple(task.result() for task in tasks))
+
+    async def _test(self, profile: ServerProfile, server: str, inquiry: Inquiry | None) -> ServerResult:
+        stages = await self._testers[profile.type].test(profile, server, inquiry, self._seconds)
+        specification = profile.servers[profile.server_texts.index(server)]
+        words = {
+            "host": specification.host,
+            "port": str(specification.port),
+            "username": profile.username,
+            "hostname": self._hostname,
+        }
+        return ServerResult(server, tuple(replace(stage, advice=advise(stage, words)) for stage in stages))

@@ -1,0 +1,240 @@
+"""TEST of server profiles: `server-profile-tests` for one that is not saved, `server-profiles/{name}/test`.
+
+A saved secret goes only to servers that it was entered for. References to the environment and to files are read on
+this node, so only who may change the configuration may give new ones: else a TEST would read any file to them.
+Standards: design 2.11 and section 4.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Annotated, cast
+
+from fastapi import Body, Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from posthouse.core.faults import Fault
+from posthouse.core.kept_secret import keep_secrets, with_secrets
+from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile, parse_profile
+from posthouse.core.profile_test import Inquiry, ProfileResult, result_json
+from posthouse.core.service_type import ServiceType
+from posthouse.core.smtp_path import parse_mailbox
+from posthouse.ports import Key, StoredProfile
+from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
+from posthouse.web.config import unstorable
+from posthouse.web.inventory import stored_profile
+from posthouse.web.problems import Json, Problem, invalid
+from posthouse.web.rate import Rate
+from posthouse.web.tools import Tools, WebTools
+
+router = guarded(Right.PROFILE_TEST)
+
+TESTS, PER_SECONDS = 60, 60.0
+"""Of one key."""
+
+Document = Mapping[str, object]
+
+_ASKED = {"mail_from": "me@ours.example", "rcpt_to": "postmaster@ours.example"}
+_UNSAVED = {"name": "exchange", "type": "smtp", "servers": ["10.0.0.1"], "tls": "starttls-required", **_ASKED}
+_RESULT = {
+    "ok": False,
+    "servers": [
+        {
+            "server": "smtp://10.0.0.1:25",
+            "ok": False,
+            "stages": [
+                {
+                    "name": "resolve",
+                    "ok": True,
+                    "seconds": 0.0,
+                    "detail": {"addresses": ["10.0.0.1"]},
+                    "transcript": [],
+                    "advice": "",
+                },
+                {
+                    "name": "connect",
+                    "ok": False,
+                    "seconds": 0.001,
+                    "detail": {
+                        "fault": "connection refused",
+                        "tried": ["10.0.0.1: connection refused"],
+                    },
+                    "transcript": [],
+                    "advice": "Check the port, and that the mail server runs and listens on this address: nothing "
+                    "accepts at port 25.",
+                },
+            ],
+        }
+    ],
+}
+_ANSWERS: dict[int | str, dict[str, object]] = {
+    200: {
+        "description": "The ladder of each server; a stage that fails is its last. `detail` has the facts of a stage "
+        "and, where it failed, `fault`",
+        "content": {"application/json": {"example": _RESULT}},
+    },
+    429: {
+        "description": "60 tests a minute for each key; see Retry-After",
+        "content": {"application/problem+json": {}},
+    },
+}
+
+
+def new_rate() -> Rate:
+    """For `app.state.test_rate`."""
+    return Rate(TESTS, PER_SECONDS)
+
+
+async def _rate_of(request: Request) -> Rate:
+    return cast(Rate, request.app.state.test_rate)
+
+
+CurrentRate = Annotated[Rate, Depends(_rate_of)]
+
+
+@router.post("/server-profile-tests", summary="Test a server profile that is not saved", responses=_ANSWERS)
+async def try_unsaved(
+    tools: Tools,
+    key: CurrentKey,
+    rate: CurrentRate,
+    body: Annotated[
+        dict[str, object], Body(examples=[_UNSAVED], description="a server profile, and an address to ask for")
+    ],
+) -> Json:
+    """All servers at once, 10 s in all, never DATA. With `rcpt_to` each server is asked for that address (MAIL from
+    `mail_from`, RCPT, RSET). Invalid values are 422, faults of servers are stages."""
+    return await _tested(tools, key, rate, _read(tools, key, body, None), saved=False)
+
+
+@router.post(
+    "/server-profiles/{name}/test", summary="Test a saved server profile, also with changes", responses=_ANSWERS
+)
+async def try_saved(
+    tools: Tools,
+    key: CurrentKey,
+    rate: CurrentRate,
+    name: str,
+    body: Annotated[
+        dict[str, object] | None,
+        Body(
+            examples=[_ASKED, {"tls": "starttls-required"}], description="changed fields, and an address to ask for"
+        ),
+    ] = None,
+) -> Json:
+    """Fields that are not given are as saved, null removes one. A saved secret is kept unless a server is new: then
+    it has to be entered again."""
+    profile = await run_in_threadpool(stored_profile, tools, name)
+    return await _tested(tools, key, rate, _read(tools, key, body or {}, profile), saved=not body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    profile: ServerProfile
+    inquiry: Inquiry | None
+
+
+async def _tested(tools: WebTools, key: Key, rate: Rate, asked: _Asked, *, saved: bool) -> Json:
+    wait = rate.take(key.id, tools.clock.monotonic())
+    if wait:
+        detail = f"A key may test {TESTS} times a minute; try again in {wait} s."
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(wait)})
+    result = await tools.profile_test.run(asked.profile, asked.inquiry)
+    await run_in_threadpool(_note, tools, key, _audited(asked.profile, result, saved=saved))
+    return Json(result_json(result))
+
+
+def _note(tools: WebTools, key: Key, detail: Document) -> None:
+    tools.inventory.note(by=actor(key), what="server profile tested", detail=detail, now=tools.clock.now())
+
+
+def _audited(profile: ServerProfile, result: ProfileResult, *, saved: bool) -> Document:
+    servers = [
+        {"server": each.server, "ok": each.ok, "failed_at": None if each.ok else each.stages[-1].name.value}
+        for each in result.servers
+    ]
+    return {"server_profile": profile.name, "as_saved": saved, "ok": result.ok, "servers": servers}
+
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+def _read(tools: WebTools, key: Key, body: Document, saved: StoredProfile | None) -> _Asked:
+    """What to test; 422 with every fault, 403 for references that this key may not give."""
+    if faults := unstorable(body):
+        raise invalid(faults)
+    given = {name: value for name, value in body.items() if name not in _ASKED}
+    inquiry, faults = _inquiry(tools, body)
+    document = dict(given)
+    if saved is not None:
+        document = {**saved.document, **given}
+        if document.get("username") is None and "password" not in given:
+            document.pop("password", None)
+    kept, kept_faults = keep_secrets(document, saved.document if saved else None, "")
+    profile, found = parse_profile(kept, "")
+    faults += [*found, *kept_faults]
+    if profile is not None:
+        faults += _reference_faults(profile, given, saved)
+        if profile.type not in (types := tools.profile_test.types):
+            remedy = f"These types can be tested: {', '.join(types) or 'none'}."
+            faults.append(Fault("type", profile.type.value, "not built yet", remedy))
+        if inquiry is not None and profile.type is not ServiceType.SMTP:
+            rule = f"A {profile.type} server is not asked for addresses."
+            faults.append(Fault("rcpt_to", inquiry.rcpt_to, rule, "Leave out rcpt_to and mail_from."))
+    if profile is None or faults:
+        raise invalid(faults)
+    _check_references(key, given, saved)
+    if saved is not None:
+        secrets = {name: secret for name, secret in saved.secrets.items() if kept.get(name) == KEPT}
+        profile = replace(with_secrets(profile, secrets), revision=saved.revision)
+    return _Asked(profile, inquiry)
+
+
+def _reference_faults(profile: ServerProfile, given: Document, saved: StoredProfile | None) -> list[Fault]:
+    """A saved reference goes to no new server either, unless it is given again."""
+    if saved is None:
+        return []
+    before, _ = parse_profile(saved.document, "")
+    known = {(server.host, server.port) for server in before.servers} if before is not None else set()
+    added = [str(server) for server in profile.servers if (server.host, server.port) not in known]
+    if not added:
+        return []
+    rule = f"A saved secret is not sent to a server that it was not entered for: {', '.join(added)}."
+    return [
+        Fault(name, "***", rule, "Enter the secret again.")
+        for name in SECRET_FIELDS
+        if getattr(profile, name) is not None and name not in given and saved.document.get(name) not in (None, KEPT)
+    ]
+
+
+def _check_references(key: Key, given: Document, saved: StoredProfile | None) -> None:
+    """403 where a key that may not change the configuration would have this node read a secret for it."""
+    if may(key.role, Right.CONFIG_CHANGE):
+        return
+    faults = [
+        Fault(name, "", f"The role {key.role} may not have this node read a secret.", "Leave it out, or give a text.")
+        for name in SECRET_FIELDS
+        if isinstance(given.get(name), Mapping) and given[name] != KEPT
+    ]
+    if faults:
+        raise Problem(HTTPStatus.FORBIDDEN, "A reference to a secret is refused.", faults)
+
+
+def _inquiry(tools: WebTools, body: Document) -> tuple[Inquiry | None, list[Fault]]:
+    """The address to ask for; the sender is that of own mail unless one is given, else the null reverse-path."""
+    own = tools.settings.own_mail
+    texts: dict[str, str] = {"mail_from": own.sender if own is not None else "", "rcpt_to": ""}
+    faults = []
+    for name in texts:
+        value = body.get(name)
+        if value is None or (value == "" and name == "mail_from"):
+            texts[name] = "" if value == "" else texts[name]
+        elif isinstance(value, str) and len(value) <= 320 and parse_mailbox(value, smtputf8=False) is not None:
+            texts[name] = value
+        else:
+            shown = value[:200] if isinstance(value, str) else type(value).__name__
+            faults.append(Fault(name, shown, "This is no mail address.", "Write it like local@domain."))
+    if body.get("mail_from") is not None and body.get("rcpt_to") is None:
+        faults.append(Fault("rcpt_to", "", "A sender is asked for together with a recipient.", "Give rcpt_to, too."))
+    if not texts["rcpt_to"]:
+        return None, faults
+    return Inquiry(texts["mail_from"], texts["rcpt_to"]), faults

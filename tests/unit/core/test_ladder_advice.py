@@ -1,0 +1,154 @@
+"""Each row of the table of advice, by a fault that it is for."""
+
+import pytest
+
+from posthouse.core import ladder_advice
+from posthouse.core.clamd_reply import NO_SIGNATURES, NOT_CLAMD, NOT_FOUND
+from posthouse.core.ladder_advice import DOWNGRADED, EXPIRES, ROWS, UNVERIFIED, advise
+from posthouse.core.own_address import LINK_LOCAL, OWN_LISTENER, refusal
+from posthouse.core.profile_test import StageName, StageResult, failed
+from posthouse.core.smtp_client import INJECTED
+from posthouse.core.smtp_ladder import NOT_SMTP, NOT_SMTP_HTTP, NOT_SMTP_TLS
+from posthouse.core.smtp_opening import NO_AUTH, NO_TLS_FOR_LOGIN, NOT_OFFERED, NOT_TLS
+
+WORDS = {"host": "mail.example", "port": "2525", "username": "relay", "hostname": "mx1.example"}
+S = StageName
+FAULTS: list[tuple[StageName, str]] = [
+    (S.RESOLVE, OWN_LISTENER),
+    (S.RESOLVE, LINK_LOCAL),
+    (S.RESOLVE, "name not found"),
+    (S.RESOLVE, "name not resolved in time"),
+    (S.CONNECT, "socket /run/clamav/clamd.ctl: no such file or directory"),
+    (S.CONNECT, "connection refused"),
+    (S.CONNECT, "no answer to connect within 10 s"),
+    (S.CONNECT, "host unreachable"),
+    (S.CONNECT, "too many open files here"),
+    (S.CONNECT, "connection reset"),
+    (S.GREETING, NOT_SMTP_HTTP),
+    (S.GREETING, NOT_SMTP_TLS),
+    (S.GREETING, NOT_SMTP),
+    (S.GREETING, "no greeting within the 10 s of the test"),
+    (S.GREETING, "421 4.3.2 too busy"),
+    (S.GREETING, "554 5.7.1 not you"),
+    (S.GREETING, "connection lost before the greeting"),
+    (S.EHLO, "at EHLO: 550 5.7.1 who are you"),
+    (S.EHLO, "no reply to EHLO within the 10 s of the test"),
+    (S.TLS, NOT_OFFERED),
+    (S.TLS, "at STARTTLS: 454 4.7.0 TLS not available"),
+    (S.TLS, INJECTED),
+    (S.TLS, NOT_TLS),
+    (S.TLS, "certificate not valid before 2030-01-01"),
+    (S.TLS, "certificate expired on 2024-02-29"),
+    (S.TLS, "self-signed certificate"),
+    (S.TLS, "certificate issued by an unknown CA: Ours"),
+    (S.TLS, "the certificate is for a.example, not b.example"),
+    (S.TLS, "no common TLS version (the server may only speak TLS 1.1)"),
+    (S.TLS, "the certificate has the fingerprint 00…, pinned is 11…"),
+    (S.TLS, "the server wants a client certificate"),
+    (S.TLS, "the server does not know the CA of the client certificate"),
+    (S.TLS, "the server does not know the name it was asked for"),
+    (S.TLS, "tls_ca: /no/such/file cannot be read: No such file or directory"),
+    (S.TLS, "the server closed the connection during the handshake"),
+    (S.AUTH, NO_TLS_FOR_LOGIN),
+    (S.AUTH, NO_AUTH),
+    (S.AUTH, "at AUTH: 535 5.7.8 wrong"),
+    (S.AUTH, "at AUTH: 454 4.7.0 later"),
+    (S.AUTH, "the password's variable X is not set in the environment"),
+    (S.AUTH, "at AUTH: 504 5.5.4 no such mechanism"),
+    (S.MAIL, "at MAIL: 530 5.7.0 authentication required"),
+    (S.MAIL, "at MAIL: 550 5.1.8 no such sender"),
+    (S.MAIL, "at RCPT: 550 5.1.1 no such user"),
+    (S.MAIL, "at RCPT: 450 4.2.0 greylisted"),
+    (S.MAIL, "no reply to RCPT within the 10 s of the test"),
+    (S.PING, NOT_CLAMD),
+    (S.PING, "connection lost before the reply"),
+    (S.VERSION, NO_SIGNATURES),
+    (S.VERSION, "connection lost before the reply"),
+    (S.EICAR, NOT_FOUND),
+    (S.EICAR, "INSTREAM size limit exceeded. ERROR"),
+]
+FACTS = {
+    "sha256": "ab" * 32,
+    "names": "a.example",
+    "issuer": "Ours",
+    "mail_from": "me@a.example",
+    "rcpt_to": "b@b.example",
+}
+
+
+@pytest.mark.parametrize(
+    ("at", "case"), list(enumerate(FAULTS)), ids=[f"{stage}-{fault[:30]}" for stage, fault in FAULTS]
+)
+def test_each_fault_gets_the_advice_of_its_own_row(at: int, case: tuple[StageName, str]) -> None:
+    stage, fault = case
+    said = advise(failed(stage, 0.0, fault, FACTS), WORDS)
+    assert said == ROWS[at].advice.format(**FACTS, **WORDS)
+    assert said.endswith(".")
+    assert len(said) < 260
+
+
+def test_no_row_is_without_a_fault_that_leads_to_it() -> None:
+    assert len(FAULTS) == len(ROWS)
+
+
+@pytest.mark.parametrize("stage", [s for s in StageName if s is not StageName.QUIT])
+def test_every_stage_has_advice_for_a_fault_that_nobody_foresaw(stage: StageName) -> None:
+    assert advise(failed(stage, 0.0, "the moon is full"), WORDS)
+
+
+def test_a_fact_that_is_missing_is_a_question_mark_and_no_error() -> None:
+    assert 'tls_pin = "?"' in advise(failed(S.TLS, 0.0, "self-signed certificate"), WORDS)
+
+
+def test_braces_in_what_a_server_says_are_only_text() -> None:
+    facts = {"issuer": "{host.__class__}", "sha256": "ab"}
+    said = advise(failed(S.TLS, 0.0, "certificate issued by an unknown CA: {x}", facts), WORDS)
+    assert "({host.__class__})" in said
+
+
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [
+        ({"downgraded": True}, DOWNGRADED),
+        ({"certificate": "unverified", "sha256": "ab", "days_left": 90}, UNVERIFIED.format(sha256="ab")),
+        ({"certificate": "verified", "days_left": ladder_advice.EXPIRY_DAYS - 1}, EXPIRES.format(days_left=29)),
+        ({"certificate": "verified", "days_left": ladder_advice.EXPIRY_DAYS}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_stage_that_succeeded_may_leave_something_to_do(detail: dict[str, object], said: str) -> None:
+    assert advise(StageResult(S.TLS, True, 0.0, detail), WORDS) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stage", "slow"), [(5.0, S.GREETING, True), (2.9, S.GREETING, False), (5.0, S.EHLO, False)]
+)
+def test_a_greeting_after_five_seconds_is_good_and_spoken_of(seconds: float, stage: StageName, slow: bool) -> None:
+    said = advise(StageResult(stage, True, seconds), WORDS)
+    assert ("takes 5 s to greet" in said) == slow
+    assert bool(said) == slow
+
+
+OURS = [("0.0.0.0", 25), ("192.0.2.1", 2525), ("::1", 26)]
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "local", "why"),
+    [
+        ("127.0.0.1", 25, True, OWN_LISTENER),
+        ("192.0.2.7", 25, True, OWN_LISTENER),
+        ("192.0.2.7", 25, False, ""),
+        ("192.0.2.1", 2525, False, OWN_LISTENER),
+        ("::ffff:192.0.2.1", 2525, False, OWN_LISTENER),
+        ("192.0.2.1", 2526, True, ""),
+        ("0.0.0.0", 2525, True, OWN_LISTENER),
+        ("::1", 26, True, OWN_LISTENER),
+        ("10.0.0.1", 25, False, ""),
+        ("127.0.0.1", 24, True, ""),
+        ("169.254.169.254", 80, False, LINK_LOCAL),
+        ("::ffff:169.254.169.254", 80, False, LINK_LOCAL),
+        ("fe80::1%lo", 80, False, LINK_LOCAL),
+    ],
+)
+def test_what_a_test_does_not_connect_to(address: str, port: int, local: bool, why: str) -> None:
+    assert refusal(address, port, OURS, local=local) == why
