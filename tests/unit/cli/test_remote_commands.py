@@ -247,6 +247,24 @@ def test_profile_show_tells_how_its_servers_are(cli: CommandLine) -> None:
     assert [server["circuit"] for server in shown] == ["open", None]
 
 
+def test_profile_list_and_show_know_all_types_and_give_advice(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "inventory.toml"
+    file.write_text(
+        '[[server_profiles]]\nname = "vault"\ntype = "metadefender-vault"\nservers = ["https://10.0.2.1:8000"]\n'
+        'api_key = { file = "/run/credentials/vault" }\n'
+        '[[server_profiles]]\nname = "relay"\ntype = "smtp"\nservers = ["10.0.0.1"]\n'
+        'username = "u"\npassword = { env = "P" }\nallow_plaintext_auth = true\n'
+    )
+    with cli.node():
+        assert cli("config", "apply", str(file)).code == 0
+        assert "https://10.0.2.1:8000/vault_rest" in cli("profile", "list").out
+        vault, relay = cli("profile", "show", "vault"), cli("profile", "show", "relay")
+        told = cli("profile", "show", "vault", "--json").json["advice"]
+    assert "servers[0]: MetaDefender Vault listens on 8010 since 1.3.7" in vault.err
+    assert "allow_plaintext_auth: GRAVE: The password may be sent in clear text" in relay.err
+    assert [advice["field"] for advice in told] == ["servers[0]"]
+
+
 def test_explain_takes_its_addresses_from_the_file(cli: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "mail.eml"
     file.write_bytes(
