@@ -17,6 +17,8 @@ from posthouse.core.uri import Specification, advise
 
 MANY_CONNECTIONS = 20
 """Kept idle connections above which the relay's own limit is called to mind; the seed's default."""
+EXCHANGE_LIMITS = "https://docs.microsoft.com/en-us/exchange/mail-flow/message-rate-limits"
+"""The page that the seed names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ def _on_tls(profile: ServerProfile) -> Iterator[Advice]:
 def _on_pool(profile: ServerProfile) -> Iterator[Advice]:
     """Seed: "Most SMTP servers limit the number of parallel inbound SMTP connections"."""
     if profile.pool.enabled and profile.pool.connections > MANY_CONNECTIONS:
-        told = "Most SMTP servers limit the number of parallel connections: ask what yours allow"
-        yield Advice("pool.connections", f"{told} (Microsoft Exchange: its message rate limits).")
+        told = "Most SMTP servers limit the number of parallel connections: ask what yours allow."
+        yield Advice("pool.connections", f"{told} Microsoft Exchange Server: {EXCHANGE_LIMITS}.")
 
 
 def _on_scan(profile: ServerProfile) -> Iterator[Advice]:
