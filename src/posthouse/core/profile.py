@@ -13,9 +13,9 @@ from enum import StrEnum
 from posthouse.core.encryption import Tls, TlsVerify
 from posthouse.core.faults import Fault
 from posthouse.core.fields import FieldSpec, FieldType, Secret, Values, join, read, shown
-from posthouse.core.profile_checks import Servers, canonical, check_dependencies, check_properties
+from posthouse.core.profile_checks import Servers, canonical, check_dependencies, check_properties, problem_faults
 from posthouse.core.service_type import ROWS, ServiceType
-from posthouse.core.uri import Specification, mask, parse_specification
+from posthouse.core.uri import Specification, parse_specification
 
 __all__ = [
     "NOT_BUILT",
@@ -255,8 +255,7 @@ def _parse_servers(values: Values, service_type: ServiceType, path: str, faults:
     for where, text in values.entries("servers"):
         parsed = parse_specification(text, service_type)
         if not isinstance(parsed, Specification):
-            value = shown(mask(text))
-            faults.extend(Fault(where, value, f"{p.part.capitalize()}: {p.rule}", p.remedy) for p in parsed)
+            faults.extend(problem_faults(where, text, parsed))
             continue
         first = seen.setdefault(str(parsed), where)
         if first != where:

@@ -9,7 +9,7 @@
 Standards: seed 3.7 (property validation); design sections 2.6 to 2.9, 2.12 and 2.13.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from posthouse.core.encryption import Tls, TlsVerify, encryption_of, parse_pin, parse_tls_name, tls_comes_about
 from posthouse.core.faults import Fault
@@ -74,11 +74,14 @@ def canonical(values: Values, path: str, faults: list[Fault]) -> Mapping[str, st
         found = parse(text) if text is not None else ""
         texts[name] = found if isinstance(found, str) else ""
         if text is not None and not isinstance(found, str):
-            faults.extend(
-                Fault(join(path, name), shown(mask(text)), f"{p.part.capitalize()}: {p.rule}", p.remedy)
-                for p in found
-            )
+            faults.extend(problem_faults(join(path, name), text, found))
     return texts
+
+
+def problem_faults(where: str, text: str, problems: Iterable[Problem]) -> Iterator[Fault]:
+    """A fault for each part of `text`, which stands at `where`; what may be a password in it is hidden."""
+    value = shown(mask(text))
+    return (Fault(where, value, f"{p.part.capitalize()}: {p.rule}", p.remedy) for p in problems)
 
 
 def _asks_nothing(name: str, value: object) -> bool:

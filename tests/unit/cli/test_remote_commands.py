@@ -1,10 +1,12 @@
 """Commands that act on a running node: what they show, what they send, and how they end."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 
+from posthouse.core.inventory import parse_inventory
 from posthouse.ports import Acted
 from support.command_line import CommandLine, command_line
 
@@ -343,6 +345,27 @@ def test_all_faults_of_a_file_are_told(cli: CommandLine, tmp_path: Path) -> None
     assert ran.code == 1
     for field in ("servers[0]", "servers[1]", "when", "rules[0].relay.profile", "rules[0].match.recipients"):
         assert field in ran.err
+
+
+def test_faults_have_the_same_words_in_rest_and_cli(cli: CommandLine, tmp_path: Path) -> None:
+    document: dict[str, object] = {
+        "server_profiles": [
+            {"name": "a/b", "type": "smtp", "servers": ["http://x", "smtp://h:0"], "tls": "ssl", "username": "u"},
+            {"name": "v", "type": "metadefender-vault", "servers": ["http://a", "http://b"], "pool": {}},
+            {"name": "c", "type": "metadefender-core", "servers": ["http://a"], "public_url": "x", "tls_pin": "0"},
+        ]
+    }
+    file = tmp_path / "inventory.json"
+    file.write_text(json.dumps(document))
+    told = parse_inventory(document)[2]
+    expected = [{"field": f.field, "value": f.value, "rule": f.rule, "remedy": f.remedy} for f in told]
+    assert len(expected) >= 9
+    assert cli.rest.client().post("/api/v1/config/apply", json=document).json()["errors"] == expected
+    with cli.node():
+        ran = cli("config", "apply", str(file))
+    for fault in told:
+        for words in (fault.field, fault.rule, fault.remedy):
+            assert words in ran.err
 
 
 @pytest.mark.parametrize("content", [b"not = = toml", b"\xff\xfe", b"{broken", b"[1]"])
