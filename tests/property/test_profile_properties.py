@@ -3,7 +3,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.core.advice import advise_profile
 from posthouse.core.encryption import encryption_of, tls_comes_about
 from posthouse.core.faults import Fault
 from posthouse.core.profile import (
@@ -16,6 +15,7 @@ from posthouse.core.profile import (
     profile_json,
     without_defaults,
 )
+from posthouse.core.profile_advice import advise_profile
 from posthouse.core.service_type import ROWS, TLS_SETTINGS, ServiceType
 
 HOSTS = st.sampled_from(

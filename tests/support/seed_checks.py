@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from posthouse.client_tls import policy_of
-from posthouse.core.advice import advise_profile
 from posthouse.core.encryption import Tls, encryption_of, tls_comes_about
 from posthouse.core.faults import Fault
 from posthouse.core.inventory import parse_inventory
 from posthouse.core.pool import ConnectionPool
 from posthouse.core.preference import Rotation, order, served
 from posthouse.core.profile import POOL_FIELDS, PROFILE_FIELDS, Pool, Preference, ServerProfile, parse_profile
+from posthouse.core.profile_advice import advise_profile
 from posthouse.core.rule import parse_rule
 from posthouse.core.service_type import ROWS, Encryption, ServiceType
 from posthouse.core.uri import Specification, parse_specification

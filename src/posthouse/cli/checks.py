@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from posthouse.core.advice import advise_profile
 from posthouse.core.inventory import Inventory
 from posthouse.core.profile import ServiceType
+from posthouse.core.profile_advice import advise_profile
 from posthouse.core.rule import is_open_relay
 from posthouse.core.uri import Specification
 from posthouse.settings import Address, NodeSettings

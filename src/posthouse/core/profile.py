@@ -1,8 +1,8 @@
 """Server profiles: the values, their validation with all faults at once, their JSON form.
 
 What a type allows stands in `service_type.ROWS`; `PROFILE_FIELDS` and `POOL_FIELDS` give defaults and ranges;
-`profile_checks` has the properties that must match each other; `advice` tells what is valid and yet hardly meant;
-`NOT_BUILT` lists what is valid but refused until it is built.
+`profile_checks` has the properties that must match each other; `profile_advice` tells what is valid and yet hardly
+meant; `NOT_BUILT` lists what is valid but refused until it is built.
 Standards: seed 3.7 (properties, property validation); design sections 2.1 to 2.13.
 """
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from posthouse.core.advice import advice_json, advise_profile
 from posthouse.core.explanation import explain, explanation_json
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.fields import name_key
@@ -14,6 +13,7 @@ from posthouse.core.network import parse_client
 from posthouse.core.policy import Decision
 from posthouse.core.preference import Rotation, order
 from posthouse.core.profile import ServerProfile
+from posthouse.core.profile_advice import advice_json, advise_profile
 from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import StoredInventory, StoredProfile
 from posthouse.settings import NodeSettings

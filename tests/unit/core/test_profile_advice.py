@@ -2,8 +2,8 @@
 
 import pytest
 
-from posthouse.core.advice import Advice, advice_json, advise_profile
 from posthouse.core.profile import parse_profile
+from posthouse.core.profile_advice import Advice, advice_json, advise_profile
 
 CORE: dict[str, object] = {"type": "metadefender-core", "servers": ["https://10.0.1.1"]}
 VAULT: dict[str, object] = {"type": "metadefender-vault", "servers": ["https://10.0.2.1"], "api_key": {"file": "/k"}}
