@@ -59,18 +59,51 @@ def page() -> str:
         for name in settings.OVERRIDES
     ]
     parts.append(f"| `{secrets.VARIABLE}` | keys of stored secrets, first of all places: see operations.md |  |")
-    parts += ["", "## Service types", ""]
-    parts += ["| Type | Schemes (port) | Path | Servers | Settings |", "| --- | --- | --- | --- | --- |"]
-    for kind, row in service_type.ROWS.items():
-        schemes = ", ".join(f"{scheme.name} ({scheme.port})" for scheme in row.schemes)
-        path = row.path or ("of a socket" if row.socket_path else "none")
-        servers = "1" if row.maximum_servers == 1 else f"1 to {row.maximum_servers}"
-        names = ", ".join(f"`{s.name}`" for s in profile.PROFILE_FIELDS if s.name in row.properties)
-        parts.append(f"| `{kind.value}` | {schemes} | {path} | {servers} | {names} |")
+    parts += _property_validation()
     parts += ["", "## Not built yet", "", 'Valid, but refused with "not built yet" rather than ignored:', ""]
-    parts += [f"- server profile: `{row.field}` other than {_built(row)}" for row in profile.NOT_BUILT]
     parts += [f"- rule: `{name}`" for name in rule.NOT_BUILT]
     return "\n".join(parts) + "\n"
+
+
+def _property_validation() -> list[str]:
+    """The cross-dependency tables of the seed's property validation, with our own types."""
+    rows = service_type.ROWS
+    parts = ["", "## Property validation", "", "Properties of a server profile that must match each other."]
+    parts += ["", "### Service type and property", ""]
+    parts += [f"| Property | {' | '.join(f'`{kind}`' for kind in rows)} |", "| --- |" + " --- |" * len(rows)]
+    for spec in profile.PROFILE_FIELDS:
+        cells = [_allowed_to(spec, row) for row in rows.values()]
+        parts.append(f"| `{spec.name}` | {' | '.join(cells)} |")
+    parts += ["", "### Service type and scheme", ""]
+    parts += ["| Type | Scheme | Port | Path |", "| --- | --- | --- | --- |"]
+    for kind, row in rows.items():
+        path = f"`{row.path}`" if row.path else "none; that of a socket instead of host and port" * row.socket_path
+        for number, scheme in enumerate(row.schemes):
+            name = f"`{scheme.name}`" + (" (default)" if number == 0 and len(row.schemes) > 1 else "")
+            parts.append(f"| `{kind}` | {name} | {scheme.port} | {path or 'none'} |")
+    parts += ["", "### Scheme and transport level encryption", ""]
+    parts += ["| Scheme | Type | `tls` | Connection |", "| --- | --- | --- | --- |"]
+    for kind, row in rows.items():
+        for scheme in row.schemes:
+            setting = "no such property"
+            if "tls" in row.properties:
+                as_set = scheme.encryption is service_type.Encryption.AS_SET
+                setting = ", ".join(f"`{tls}`" for tls in profile.Tls) if as_set else "accepted and irrelevant"
+            parts.append(f"| `{scheme.name}` | `{kind}` | {setting} | {scheme.encryption} |")
+    settings_of_tls = ", ".join(f"`{s.name}`" for s in profile.PROFILE_FIELDS if s.name in service_type.TLS_SETTINGS)
+    parts += [
+        "",
+        f"`client_certificate` needs TLS at every server of the profile; {settings_of_tls} need it at one at least.",
+    ]
+    return parts
+
+
+def _allowed_to(spec: FieldSpec, row: service_type.ServiceTypeRow) -> str:
+    if spec.name == "servers":
+        return "exactly 1" if row.maximum_servers == 1 else f"1 to {row.maximum_servers}"
+    if spec.required or spec.name in row.required:
+        return "required"
+    return "yes" if spec.name in row.properties else "no"
 
 
 def _default(spec: FieldSpec) -> str:
@@ -98,11 +131,6 @@ def _allowed(spec: FieldSpec) -> str:
         return f"{fields.size_text(spec.minimum or 0)} to {fields.size_text(spec.maximum)}"
     unit = {FieldType.TEXT: " characters", FieldType.TEXTS: " entries", FieldType.TABLES: " entries"}
     return f"{spec.minimum or 0} to {spec.maximum}{unit.get(spec.type, '')}"
-
-
-def _built(row: profile.NotBuilt) -> str:
-    shown = {None: "absent", False: "false"}
-    return " or ".join(shown[v] if v is None or v is False else str(v) for v in row.built)
 
 
 def _cell(text: str) -> str:

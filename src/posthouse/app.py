@@ -386,7 +386,7 @@ class Worker:
             try:
                 now = clock.now()
                 if abs(now - written) >= 1:
-                    facts, rows = self._facts(), live.look(self._delivery.inventory.profiles.values())
+                    facts, rows = self._facts(), live.look(self._delivery.inventory.next_hops())
                     news = facts != last or rows.rows or rows.all
                     if news or abs(now - written) >= HEARTBEAT_SECONDS:
                         state = WorkerState(worker, now, facts)

@@ -177,3 +177,26 @@ def test_a_profile_that_leads_back_to_this_node_is_told(cli: CommandLine, node: 
     ran = cli("profile", "test", "--file", str(file))
     assert ran.code == 1
     assert "the server is a listener of this node: mail would loop" in ran.out
+
+
+def test_profiles_of_all_types_are_kept_beside_those_that_relay(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "all types.toml"
+    file.write_text(
+        '[[server_profiles]]\nname = "core"\ntype = "metadefender-core"\nservers = ["http://127.0.0.1:1"]\n'
+        'public_url = "https://core.example/"\npreference = "round-robin"\n'
+        '[[server_profiles]]\nname = "vault"\ntype = "metadefender-vault"\nservers = ["http://127.0.0.1:1"]\n'
+        'api_key = { file = "/run/credentials/vault" }\n'
+        '[[server_profiles]]\nname = "clamav"\ntype = "clamav"\nservers = ["127.0.0.1:1", "/run/clamd.ctl"]\n'
+        '[[server_profiles]]\nname = "seen"\ntype = "smtp"\nservers = ["smtp://127.0.0.1:1"]\n'
+    )
+    assert cli("config", "apply", str(file)).code == 0
+
+    def in_force() -> bool:
+        return bool(cli("profile", "show", "seen", "--json").json["state"][0]["circuit"])
+
+    eventually(in_force, "the workers tell of the new profile")
+    for name, servers in (("core", 1), ("vault", 1), ("clamav", 2)):
+        shown = cli("profile", "show", name, "--json").json
+        assert [state["circuit"] for state in shown["state"]] == [None] * servers
+    assert cli("config", "diff", str(file), "--json").json["changes"] == []
+    _state(cli, _send(cli, "beside@ours.example"), "relayed")

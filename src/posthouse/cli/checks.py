@@ -11,6 +11,7 @@ from pathlib import Path
 
 from posthouse.core.inventory import Inventory
 from posthouse.core.profile import ServiceType
+from posthouse.core.profile_advice import advise_profile
 from posthouse.core.rule import is_open_relay
 from posthouse.core.uri import Specification
 from posthouse.ports import SecretUnreadable, StoredInventory, Unseal
@@ -148,21 +149,31 @@ def check_rules(inventory: Inventory) -> Iterator[Finding]:
 
 
 def check_servers(settings: NodeSettings, inventory: Inventory, resolve: Resolve) -> Iterator[Finding]:
-    """Every server of every profile resolves, and is none of our own listeners."""
-    servers = [(profile.name, server) for profile in inventory.profiles.values() for server in profile.servers]
-    hosts = sorted({server.host for _, server in servers if server.host})
+    """Every server of every profile resolves, and no next hop is one of our own listeners. The socket of a clamd
+    may be one of another node, so nothing is told of it."""
+    profiles = inventory.profiles.values()
+    servers = [(profile, server) for profile in profiles for server in profile.servers if server.host]
+    hosts = sorted({server.host for _, server in servers})
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = dict(zip(hosts, pool.map(lambda host: _resolved(host, resolve), hosts), strict=True))
-    for name, server in servers:
-        addresses, fault = found.get(server.host, ((), ""))
-        check = f"profile {name}"
+    for profile, server in servers:
+        addresses, fault = found[server.host]
+        check = f"profile {profile.name}"
         if fault:
             yield Finding(check, FAULT, f"{server} does not resolve: {fault}.", "Mend DNS, or the server's name.")
-        elif _is_own(server, addresses, settings):
+        elif profile.type is ServiceType.SMTP and _is_own(server, addresses, settings):
             told = f"{server} is a listener of this node: mail would loop."
             yield Finding(check, FAULT, told, "Name the next hop instead.")
         else:
             yield Finding(check, OK, f"{server} resolves.")
+
+
+def check_profiles(inventory: Inventory) -> Iterator[Finding]:
+    """Advice on every profile; what is grave is a fault."""
+    for profile in inventory.profiles.values():
+        for advice in advise_profile(profile):
+            told = f"{advice.field} is valid, but to be looked at again."
+            yield Finding(f"profile {profile.name}", FAULT if advice.grave else WARN, told, advice.sentence)
 
 
 def _resolved(host: str, resolve: Resolve) -> tuple[tuple[str, ...], str]:

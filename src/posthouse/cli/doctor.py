@@ -81,6 +81,7 @@ def _findings(config: str | None, inventory: str | None, data_dir: str | None) -
     yield checks.Finding("inventory", checks.OK, f"{len(documents)} server profiles, {len(rules)} rules, all valid.")
     yield checks.check_own_mail(settings, snapshot)
     yield from checks.check_rules(snapshot)
+    yield from checks.check_profiles(snapshot)
     yield from checks.check_servers(settings, snapshot, checks.resolve_host)
 
 

@@ -57,12 +57,13 @@ def show(
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
-    """One server profile, and what the workers know of its servers now."""
+    """One server profile, and what the workers know of its servers now; advice on it goes to stderr."""
     with Remote(server, data_dir) as remote:
         profile = remote.get(f"/api/v1/server-profiles/{segment(name)}")
         state = remote.get(f"/api/v1/server-profiles/{segment(name)}/state")
+        advice = cast(list[dict[str, object]], remote.get(f"/api/v1/server-profiles/{segment(name)}/advice")["items"])
     if as_json:
-        show_json({**profile, "state": state["servers"]})
+        show_json({**profile, "state": state["servers"], "advice": advice})
         return
     servers = cast(list[object], profile.pop("servers", []))
     pool = profile.pop("pool", None)
@@ -90,6 +91,9 @@ def show(
         ),
         "It has no servers.",
     )
+    for one in advice:
+        grave = "GRAVE: " if one["grave"] else ""
+        typer.echo(f"{one['field']}: {grave}{one['sentence']}", err=True)
 
 
 @app.command("test")

@@ -35,6 +35,15 @@ class Inventory:
     """By name as written; a rule's `relay_profile` is one of these names."""
     policy: Policy
 
+    def next_hop(self, name: str) -> ServerProfile | None:
+        """The profile of this name if mail can be relayed by it: profiles of other types are kept here, too."""
+        profile = self.profiles.get(name)
+        return profile if profile is not None and profile.type is ServiceType.SMTP else None
+
+    def next_hops(self) -> tuple[ServerProfile, ...]:
+        """All profiles that mail can be relayed by."""
+        return tuple([profile for profile in self.profiles.values() if profile.type is ServiceType.SMTP])
+
 
 class Change(StrEnum):
     """What became of a profile or rule."""

@@ -1,7 +1,8 @@
 """Server profiles: the values, their validation with all faults at once, their JSON form.
 
 What a type allows stands in `service_type.ROWS`; `PROFILE_FIELDS` and `POOL_FIELDS` give defaults and ranges;
-`NOT_BUILT` lists what is valid but refused until it is built.
+`profile_checks` has the properties that must match each other; `profile_advice` tells what is valid and yet hardly
+meant.
 Standards: seed 3.7 (properties, property validation); design sections 2.1 to 2.13.
 """
 
@@ -9,12 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from posthouse.core.encryption import Tls, TlsVerify
 from posthouse.core.faults import Fault
 from posthouse.core.fields import FieldSpec, FieldType, Secret, Values, join, read, shown
-from posthouse.core.service_type import ROWS, ServiceType, scheme_of
-from posthouse.core.uri import Specification, mask, parse_specification
+from posthouse.core.profile_checks import Servers, canonical, check_dependencies, check_properties, problem_faults
+from posthouse.core.service_type import ROWS, ServiceType
+from posthouse.core.uri import Specification, parse_specification
 
-__all__ = ["NOT_BUILT", "POOL_FIELDS", "PROFILE_FIELDS", "Pool", "Preference", "ServerProfile", "ServiceType", "Tls"]
+__all__ = [
+    "POOL_FIELDS",
+    "PROFILE_FIELDS",
+    "Pool",
+    "Preference",
+    "ServerProfile",
+    "ServiceType",
+    "Tls",
+    "TlsVerify",
+]
 
 
 class Preference(StrEnum):
@@ -23,22 +35,6 @@ class Preference(StrEnum):
     FAILOVER = "failover"
     ROUND_ROBIN = "round-robin"
     RANDOM_START = "random-start"
-
-
-class Tls(StrEnum):
-    """Transport level encryption for scheme smtp (design 2.6)."""
-
-    NONE = "none"
-    STARTTLS_OPTIONAL = "starttls-optional"
-    STARTTLS_REQUIRED = "starttls-required"
-
-
-class TlsVerify(StrEnum):
-    """What is asked of the server's certificate."""
-
-    VERIFY = "verify"
-    PINNED = "pinned"
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +61,10 @@ class ServerProfile:
     tls_verify: TlsVerify | None = None
     """None: verify for required and smtps, none for optional."""
     tls_name: str = ""
+    """Canonical host; an IPv6 address without brackets."""
     tls_ca: str = ""
     tls_pin: str = ""
+    """64 hexadecimal digits in lower case."""
     tls_min: str = "1.2"
     username: str = ""
     password: Secret | None = None
@@ -138,25 +136,6 @@ SECRET_FIELDS = tuple(spec.name for spec in PROFILE_FIELDS if spec.type is Field
 """Names of the properties that may be stored encrypted."""
 KEPT: Mapping[str, object] = {"set": True}
 """A stored text as everybody sees it, and, in what somebody gives, that it stays as it is."""
-Servers = tuple[tuple[str, Specification], ...]
-"""Specifications with the paths where they stand."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotBuilt:
-    """A setting of which only `built` values can be carried out yet."""
-
-    field: str
-    """Name of a profile field."""
-    built: tuple[object, ...]
-    """Values that work; None stands for "not given"."""
-
-
-NOT_BUILT: tuple[NotBuilt, ...] = (
-    NotBuilt("type", ("smtp",)),
-    NotBuilt("public_url", (None,)),
-)
-"""Valid, and refused with "not built yet" rather than accepted and ignored (design section 4)."""
 
 
 def parse_profile(value: object, path: str) -> tuple[ServerProfile | None, tuple[Fault, ...]]:
@@ -170,9 +149,10 @@ def parse_profile(value: object, path: str) -> tuple[ServerProfile | None, tuple
     servers: Servers = ()
     if service_type is not None:
         servers = _parse_servers(values, service_type, path, faults)
-        _check_properties(values, service_type, path, faults)
-        _check_dependencies(values, service_type, servers, path, faults)
-    _check_built(values, path, faults)
+        faults.extend(check_properties(values, service_type, path))
+        tls_known = all(fault.field != join(path, "tls") for fault in found)
+        faults.extend(check_dependencies(values, service_type, servers, path, tls_known=tls_known))
+    texts = canonical(values, path, faults)
     if faults or service_type is None:
         return None, tuple(faults)
     tls_verify = values.optional_text("tls_verify")
@@ -183,9 +163,9 @@ def parse_profile(value: object, path: str) -> tuple[ServerProfile | None, tuple
         preference=Preference(values.text("preference")),
         tls=Tls(values.text("tls")),
         tls_verify=TlsVerify(tls_verify) if tls_verify else None,
-        tls_name=values.optional_text("tls_name") or "",
+        tls_name=texts["tls_name"],
         tls_ca=values.optional_text("tls_ca") or "",
-        tls_pin=values.optional_text("tls_pin") or "",
+        tls_pin=texts["tls_pin"],
         tls_min=values.text("tls_min"),
         username=values.optional_text("username") or "",
         password=values.secret("password"),
@@ -199,7 +179,7 @@ def parse_profile(value: object, path: str) -> tuple[ServerProfile | None, tuple
             pool.integer("max_messages"),
         ),
         api_key=values.secret("api_key"),
-        public_url=values.optional_text("public_url") or "",
+        public_url=texts["public_url"],
         server_texts=tuple(str(server) for _, server in servers),
     ), ()
 
@@ -260,8 +240,7 @@ def _parse_servers(values: Values, service_type: ServiceType, path: str, faults:
     for where, text in values.entries("servers"):
         parsed = parse_specification(text, service_type)
         if not isinstance(parsed, Specification):
-            value = shown(mask(text))
-            faults.extend(Fault(where, value, f"{p.part.capitalize()}: {p.rule}", p.remedy) for p in parsed)
+            faults.extend(problem_faults(where, text, parsed))
             continue
         first = seen.setdefault(str(parsed), where)
         if first != where:
@@ -273,50 +252,3 @@ def _parse_servers(values: Values, service_type: ServiceType, path: str, faults:
         rule = f"A {service_type} profile has exactly one server."
         faults.append(Fault(join(path, "servers"), f"{count} servers", rule, "Make a profile for each server."))
     return tuple(servers)
-
-
-def _check_properties(values: Values, service_type: ServiceType, path: str, faults: list[Fault]) -> None:
-    """Type x property (seed: "Server profile type" column of the properties; design 2.13)."""
-    row = ROWS[service_type]
-    for name in sorted(values.given - row.properties - {"name", "type", "servers"}):
-        able = ", ".join(other for other, candidate in ROWS.items() if name in candidate.properties)
-        rule = f"A {service_type} profile has no {name}."
-        faults.append(Fault(join(path, name), "", rule, f"Leave it out; only these types have it: {able}."))
-    for name in sorted(row.required - values.given):
-        rule = f"A {service_type} profile needs {name}."
-        faults.append(Fault(join(path, name), "", rule, 'Give it, best as { file = "PATH" }.'))
-
-
-def _check_dependencies(
-    values: Values, service_type: ServiceType, servers: Servers, path: str, faults: list[Fault]
-) -> None:
-    """Properties that must match each other (design 2.6 to 2.8)."""
-    allowed = ROWS[service_type].properties
-    for name, other in (("username", "password"), ("password", "username")):
-        if name in allowed & values.given and other not in values.given:
-            rule = f"{name} is given without {other}."
-            faults.append(Fault(join(path, other), "", rule, f"Give {other}, too, or leave out both."))
-    if values.optional_text("tls_verify") == TlsVerify.PINNED and "tls_pin" not in values.given:
-        rule = "tls_verify is pinned, but no certificate is pinned."
-        faults.append(Fault(join(path, "tls_pin"), "", rule, "Give the SHA-256 of the certificate."))
-    if values.boolean("client_certificate") and "client_certificate" in allowed:
-        starttls = service_type is ServiceType.SMTP and values.text("tls") != Tls.NONE
-        for where, server in servers:
-            known = scheme_of(service_type, server.scheme)
-            if known is not None and not known.tls and not starttls:
-                rule = f"{where} is reached without TLS, so no client certificate can be shown."
-                remedy = "Use TLS for every server, or set client_certificate = false."
-                faults.append(Fault(join(path, "client_certificate"), "true", rule, remedy))
-
-
-def _check_built(values: Values, path: str, faults: list[Fault]) -> None:
-    """Every use of what `NOT_BUILT` lists."""
-    for row in NOT_BUILT:
-        value = values.value(row.field)
-        if value not in row.built and value != "":
-            faults.append(_not_built(join(path, row.field), shown(value), row))
-
-
-def _not_built(where: str, value: str, row: NotBuilt) -> Fault:
-    built = " or ".join(shown(value) for value in row.built if value is not None)
-    return Fault(where, value, "not built yet", f"Use {built}." if built else "Leave it out.")

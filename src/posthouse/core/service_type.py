@@ -17,6 +17,14 @@ class ServiceType(StrEnum):
     CLAMAV = "clamav"
 
 
+class Encryption(StrEnum):
+    """Whether servers of a scheme are reached by TLS; the text is how documents tell it."""
+
+    AS_SET = "as `tls` of the profile says"
+    ALWAYS = "TLS from the first octet"
+    NEVER = "clear text"
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """A scheme that a server specification may have."""
@@ -24,8 +32,7 @@ class Scheme:
     name: str
     port: int
     """Used when the specification names none."""
-    tls: bool
-    """TLS from the first octet."""
+    encryption: Encryption
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +51,28 @@ class ServiceTypeRow:
     maximum_servers: int = 100
 
 
-_TLS_SETTINGS = frozenset({"tls_verify", "tls_name", "tls_ca", "tls_pin", "tls_min"})
+TLS_SETTINGS = frozenset({"tls_verify", "tls_name", "tls_ca", "tls_pin", "tls_min"})
+"""What is asked of a server's TLS, however it came about: by StartTLS, smtps or https (design 2.13)."""
 
 ROWS: Mapping[ServiceType, ServiceTypeRow] = {
     ServiceType.SMTP: ServiceTypeRow(
-        schemes=(Scheme("smtp", 25, False), Scheme("smtps", 465, True)),
-        properties=_TLS_SETTINGS
+        schemes=(Scheme("smtp", 25, Encryption.AS_SET), Scheme("smtps", 465, Encryption.ALWAYS)),
+        properties=TLS_SETTINGS
         | {"preference", "tls", "username", "password", "client_certificate", "allow_plaintext_auth", "pool"},
     ),
     ServiceType.METADEFENDER_CORE: ServiceTypeRow(
-        schemes=(Scheme("http", 8008, False), Scheme("https", 8008, True)),
-        properties=_TLS_SETTINGS | {"preference", "client_certificate", "api_key", "public_url"},
+        schemes=(Scheme("http", 8008, Encryption.NEVER), Scheme("https", 8008, Encryption.ALWAYS)),
+        properties=TLS_SETTINGS | {"preference", "client_certificate", "api_key", "public_url"},
     ),
     ServiceType.METADEFENDER_VAULT: ServiceTypeRow(
-        schemes=(Scheme("http", 8010, False), Scheme("https", 8010, True)),
-        properties=_TLS_SETTINGS | {"api_key"},
+        schemes=(Scheme("http", 8010, Encryption.NEVER), Scheme("https", 8010, Encryption.ALWAYS)),
+        properties=TLS_SETTINGS | {"api_key"},
         required=frozenset({"api_key"}),
         path="/vault_rest",
         maximum_servers=1,
     ),
     ServiceType.CLAMAV: ServiceTypeRow(
-        schemes=(Scheme("clamd", 3310, False),),
+        schemes=(Scheme("clamd", 3310, Encryption.NEVER),),
         properties=frozenset({"preference"}),
         socket_path=True,
     ),

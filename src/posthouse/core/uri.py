@@ -92,7 +92,7 @@ def parse_specification(text: str, service_type: ServiceType) -> Specification |
         problems.append(
             Problem("user info", "No user info (before @) is allowed.", "Use username and password of the profile.")
         )
-    host_text, port_text = _split_port(authority, problems)
+    host_text, port_text = split_port(authority, problems)
     host = ""
     if host_text is not None:
         found = parse_host(host_text)
@@ -146,7 +146,7 @@ def parse_host(text: str) -> str | Problem:
 def parse_address(text: str) -> tuple[str, int] | list[Problem]:
     """Host and port of an address to listen on, `HOST:PORT`; port 0 is allowed and means any free one."""
     problems: list[Problem] = []
-    host_text, port_text = _split_port(text, problems)
+    host_text, port_text = split_port(text, problems)
     host = parse_host(host_text) if host_text is not None else ""
     if isinstance(host, Problem):
         problems.append(host)
@@ -168,6 +168,11 @@ def advise(specification: Specification, service_type: ServiceType) -> str:
             return "MetaDefender Vault listens on 8010 since 1.3.7; 8000 was its port before."
         case _:
             return ""
+
+
+def plain_path(path: str) -> bool:
+    """An absolute path of which no server makes another one: no `.`, `..`, empty parts or percent-encoding."""
+    return bool(_PATH.fullmatch(path)) and not any(part in (".", "..") for part in path.split("/"))
 
 
 def mask(text: str) -> str:
@@ -205,8 +210,9 @@ def _split_scheme(text: str, service_type: ServiceType, problems: list[Problem])
     return schemes[0], text
 
 
-def _split_port(authority: str, problems: list[Problem]) -> tuple[str | None, str | None]:
-    """Host and port as text; the host is None when a problem with it has been told already."""
+def split_port(authority: str, problems: list[Problem]) -> tuple[str | None, str | None]:
+    """Host and port as text, the port None without colon; the host is None when a problem with it is among
+    `problems` already."""
     if authority.startswith("["):
         end = authority.rfind("]")
         if end < 0:
@@ -239,6 +245,8 @@ def _parse_port(text: str, problems: list[Problem], least: int) -> int:
 
 
 def _parse_ipv6(text: str) -> str | Problem:
+    if not text.endswith("]"):
+        return Problem("host", "The closing ] is missing.", "Write it like [2001:db8::1].")
     inner = text[1:-1]
     if "%" in inner:
         return Problem("host", "An IPv6 address has no zone here.", "Leave out % and what follows.")
@@ -259,7 +267,7 @@ def _parse_path(path: str, row: ServiceTypeRow, problems: list[Problem]) -> str:
     if path in ("", "/"):
         return row.path
     path = path.removesuffix("/")
-    if not _PATH.fullmatch(path) or any(part in (".", "..") for part in path.split("/")):
+    if not plain_path(path):
         problems.append(Problem("path", "This is no plain absolute path.", f"Write it like {row.path}."))
     return path
 

@@ -78,11 +78,10 @@ class Delivery:
         """The inventory in force from now on. Whoever edits a profile mends it: mail that its servers' faults put off
         is woken, without waiting for the schedule."""
         before = self.inventory.profiles
-        edited = {
-            p.name for p in fresh.profiles.values() if p.name in before and p.revision != before[p.name].revision
-        }
+        hops = fresh.next_hops()
+        edited = {p.name for p in hops if p.name in before and p.revision != before[p.name].revision}
         self.inventory = fresh
-        self.servers.keep_only(fresh.profiles.values())
+        self.servers.keep_only(hops)
         if edited:
             self._to_wake.append(Wake(frozenset(edited), first=False))
 
@@ -161,13 +160,13 @@ class Delivery:
         """Starts probes that are due; lets next hops go on that have a server again, and wakes their mail."""
         self.servers.look()
         if probe_seconds := self.settings.limits.probe_seconds:
-            self.servers.look_at_unused(self.inventory.profiles.values(), probe_seconds)
+            self.servers.look_at_unused(self.inventory.next_hops(), probe_seconds)
         for name in self._queue.paused():
-            profile = self.inventory.profiles.get(name)
+            profile = self.inventory.next_hop(name)
             if profile is None or self.servers.admits(profile):
                 self._queue.hop(name).paused = False
                 self._start(name)
-        self._to_wake = list(dict.fromkeys([*self._to_wake, *self.servers.to_wake(self.inventory.profiles.values())]))
+        self._to_wake = list(dict.fromkeys([*self._to_wake, *self.servers.to_wake(self.inventory.next_hops())]))
         if self._to_wake and not self._waking and not self._stopping:
             self._waking = True
             waking = asyncio.get_running_loop().create_task(self._wake())
@@ -257,7 +256,7 @@ class Delivery:
 
     def _limit(self, profile: str) -> int:
         """How many transactions may be open for a next hop. With failover all go to one server."""
-        found = self.inventory.profiles.get(profile)
+        found = self.inventory.next_hop(profile)
         if found is None or found.preference is Preference.FAILOVER:
             return self.per_server
         return self.per_server * len(found.servers)
@@ -302,7 +301,7 @@ class Delivery:
 
     async def _attempt(self, parcel: Parcel, hop: NextHop, commit: CommitUnderWay | None) -> None:
         """`commit`: that of the mail, if it is under way still."""
-        profile = self.inventory.profiles.get(parcel.profile)
+        profile = self.inventory.next_hop(parcel.profile)
         order = self._order(parcel, profile) if profile is not None else ()
         put_back = False
         try:
@@ -340,7 +339,7 @@ class Delivery:
         )
 
     def _served(self, name: str, server: str) -> None:
-        profile = self.inventory.profiles.get(name)
+        profile = self.inventory.next_hop(name)
         if profile is not None:
             rotation = self._rotations.get(name, preference.Rotation())
             self._rotations[name] = preference.served(rotation, profile.server_texts, server)

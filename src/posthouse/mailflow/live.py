@@ -6,7 +6,7 @@ Looked at once a second, so that mails cost nothing more than the counters they 
 from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 
-from posthouse.core.profile import ServerProfile, ServiceType
+from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.servers import Servers
 from posthouse.ports import Clock, ServerRows, ServerState
 
@@ -41,7 +41,6 @@ class LiveRows:
                 "pool": self._pool(profile.name, server),
             }
             for profile in profiles
-            if profile.type is ServiceType.SMTP
             for server in profile.server_texts
         }
         written = self._written

@@ -16,7 +16,7 @@ from math import inf
 from posthouse.core import circuit, throttle
 from posthouse.core.circuit import Answered, CircuitState, Faulted, Served, SetOut, Withdrawn
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
-from posthouse.core.profile import ServerProfile, ServiceType
+from posthouse.core.profile import ServerProfile
 from posthouse.core.smtp_reply import Reply
 from posthouse.core.throttle import LimitState, LoginLock
 from posthouse.core.way import CLEAR_TEXT
@@ -425,7 +425,7 @@ class Servers:
     def look_at_unused(self, profiles: Iterable[ServerProfile], probe_seconds: float) -> None:
         """Starts the background probes that are due; once a second. A mail that is under way says more than a probe
         would, and takes the room of one."""
-        named = [(p, server) for p in profiles if p.type is ServiceType.SMTP for server in p.server_texts]
+        named = [(profile, server) for profile in profiles for server in profile.server_texts]
         for endpoint in {self._of(profile, server).endpoint for profile, server in named}:
             if not endpoint.in_use:
                 self._look(endpoint, probe_seconds)

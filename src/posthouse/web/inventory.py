@@ -13,6 +13,7 @@ from posthouse.core.network import parse_client
 from posthouse.core.policy import Decision
 from posthouse.core.preference import Rotation, order
 from posthouse.core.profile import ServerProfile
+from posthouse.core.profile_advice import advice_json, advise_profile
 from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import StoredInventory, StoredProfile
 from posthouse.settings import NodeSettings
@@ -33,6 +34,11 @@ _PROFILE = {
     "servers": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
     "preference": "failover",
     "tls": "none",
+}
+_ADVICE = {
+    "field": "servers[0]",
+    "sentence": "Port 465 speaks TLS from the start: did you mean smtps?",
+    "grave": False,
 }
 _CIRCUIT = {"phase": "closed", "reason": "", "since": 1763990000.0, "next_probe": None, "faults": 0}
 _OPEN = {
@@ -143,6 +149,22 @@ def get_profile_state(tools: Tools, name: str) -> Json:
     return Json(profile_state(str(document["name"]), server_texts(document), states))
 
 
+@router.get(
+    "/server-profiles/{name}/advice",
+    summary="What is valid in a server profile and yet hardly meant, or to be known",
+    responses={
+        200: {
+            "description": "By field; `grave`: a secret or mail is in danger",
+            "content": {"application/json": {"example": {"items": [_ADVICE], "next": None}}},
+        }
+    },
+)
+def get_profile_advice(tools: Tools, name: str) -> Json:
+    """Advice never keeps a profile from being saved. Empty if there is nothing to tell."""
+    profile = snapshot(tools.inventory.load()).profiles[str(stored_profile(tools, name).document["name"])]
+    return Json({"items": [advice_json(advice) for advice in advise_profile(profile)], "next": None})
+
+
 @router.get("/rules", summary="All security rules, first match first")
 def list_rules(tools: Tools) -> Json:
     """ETag: revision of the inventory."""
@@ -224,7 +246,7 @@ def _answer(inventory: Inventory, settings: NodeSettings, question: Question, to
     explanation = explain(inventory.policy, question.client, question.sender, to, own.postmaster if own else None)
     decision = explanation.decision
     name = _relay_profile(decision, settings)
-    profile = inventory.profiles.get(name)
+    profile = inventory.next_hop(name)
     return {
         "asked": to,
         **explanation_json(explanation),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from posthouse.core.service_type import ServiceType
 from posthouse.ports import ServerState
 from posthouse.web.tools import WebTools
 
@@ -73,6 +74,8 @@ class Waiting:
         document = self._profiles.get(name)
         if document is None:
             return "there is no server profile of this name any more"
+        if document.get("type") != ServiceType.SMTP:
+            return f"the server profile of this name is of type {document.get('type')}, which relays no mail"
         servers, workers = server_texts(document), self._rows.get(name, {})
         waiting = [
             rows

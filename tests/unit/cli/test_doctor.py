@@ -16,9 +16,18 @@ def _settings(folder: Path | str = "/nowhere", **values: object) -> NodeSettings
     return NodeSettings(**{"hostname": "mx1.example", "data_dir": str(folder), **values})  # type: ignore[arg-type]
 
 
-def _inventory(*servers: str, rules: list[dict[str, object]] | None = None) -> Inventory:
+OTHERS: tuple[dict[str, object], ...] = (
+    {"name": "core", "type": "metadefender-core", "servers": ["http://10.0.1.1"]},
+    {"name": "vault", "type": "metadefender-vault", "servers": ["https://10.0.2.1"], "api_key": {"env": "K"}},
+    {"name": "clamav", "type": "clamav", "servers": ["clamd://127.0.0.1:2525", "/run/clamd.ctl"]},
+)
+
+
+def _inventory(
+    *servers: str, rules: list[dict[str, object]] | None = None, others: tuple[dict[str, object], ...] = ()
+) -> Inventory:
     document = {
-        "server_profiles": [{"name": "next", "type": "smtp", "servers": list(servers or ("10.0.0.1",))}],
+        "server_profiles": [{"name": "next", "type": "smtp", "servers": list(servers or ("10.0.0.1",))}, *others],
         "rules": rules or [],
     }
     profiles, stored_rules, faults = apply_document([], [], document, prune=False)
@@ -83,6 +92,9 @@ def test_own_mail_is_looked_at(tmp_path: Path) -> None:
     assert checks.check_own_mail(_settings(own_mail=own), inventory).status == "ok"
     nosuch = OwnMail("nosuch", "postmaster@ours.example", "admin@ours.example")
     assert checks.check_own_mail(_settings(own_mail=nosuch), inventory).status == "fault"
+    core = OwnMail("core", "postmaster@ours.example", "admin@ours.example")
+    found = checks.check_own_mail(_settings(own_mail=core), _inventory(others=OTHERS))
+    assert (found.status, "no server profile of type smtp" in found.detail) == ("fault", True)
 
 
 def test_no_rules_is_a_warning_and_an_open_relay_a_fault() -> None:
@@ -108,6 +120,27 @@ def test_servers_that_do_not_resolve_or_are_ourselves_are_faults() -> None:
     assert "loop" in found[2].detail
 
 
+def test_servers_of_other_types_are_looked_up_and_only_mail_can_loop() -> None:
+    settings = _settings(listeners=(ListenerSettings(Address("0.0.0.0", 2525)),))
+    found = list(checks.check_servers(settings, _inventory(others=OTHERS), lambda host: [host]))
+    assert [(f.check, f.status) for f in found] == [
+        ("profile next", "ok"),
+        ("profile core", "ok"),
+        ("profile vault", "ok"),
+        ("profile clamav", "ok"),
+    ]
+
+
+def test_advice_on_profiles_is_a_warning_and_grave_advice_a_fault() -> None:
+    assert list(checks.check_profiles(_inventory(others=OTHERS))) == []
+    login = {"username": "u", "password": {"env": "P"}, "allow_plaintext_auth": True}
+    relay: dict[str, object] = {"name": "relay", "type": "smtp", "servers": ["h:465"], **login}
+    advised, grave = checks.check_profiles(_inventory(others=(relay,)))
+    assert (advised.check, advised.status, "smtps" in advised.remedy) == ("profile relay", "warn", True)
+    assert (grave.status, "allow_plaintext_auth" in grave.detail) == ("fault", True)
+    assert "clear text" in grave.remedy
+
+
 def test_doctor_reports_and_ends_with_1_on_a_fault(cli: CommandLine, tmp_path: Path) -> None:
     config = tmp_path / "posthouse.toml"
     config.write_text('hostname = "mx1.example"\nworkers = 0\nnonsense = 1\n')
@@ -128,11 +161,17 @@ def test_doctor_looks_at_an_inventory_file(cli: CommandLine, tmp_path: Path) -> 
     inventory.write_text(
         '[[server_profiles]]\nname = "next"\ntype = "smtp"\nservers = ["127.0.0.1:2526"]\n'
         '[[rules]]\nname = "in"\nmatch = { recipients = ["*@ours.example"] }\nrelay = { profile = "next" }\n'
+        '[[server_profiles]]\nname = "old vault"\ntype = "metadefender-vault"\n'
+        'servers = ["http://127.0.0.1:8000"]\napi_key = { env = "K" }\n'
     )
     arguments = ["--config", str(config), "--inventory", str(inventory)]
     ran = cli("doctor", *arguments, "--json")
     by_name = {check["check"]: check["status"] for check in ran.json["checks"]}
     assert by_name["profile next"] == by_name["own mail"] == by_name["rules"] == by_name["inventory"] == "ok"
+    assert [check["remedy"] for check in ran.json["checks"] if check["check"] == "profile old vault"] == [
+        "MetaDefender Vault listens on 8010 since 1.3.7; 8000 was its port before.",
+        "",
+    ]
     assert not (tmp_path / "data").exists(), "a look makes nothing"
     assert "checks:" in cli("doctor", *arguments).out
     inventory.write_text('[[rules]]\nname = "in"\nrelay = { profile = "nosuch" }\n')

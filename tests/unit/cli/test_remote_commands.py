@@ -1,10 +1,12 @@
 """Commands that act on a running node: what they show, what they send, and how they end."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 
+from posthouse.core.inventory import parse_inventory
 from posthouse.core.profile_test import Inquiry
 from posthouse.ports import Acted
 from support.command_line import CommandLine, command_line
@@ -309,6 +311,24 @@ def test_profile_test_asks_which_and_hands_faults_on(cli: CommandLine) -> None:
     assert cli.rest.tester.tested == []
 
 
+def test_profile_list_and_show_know_all_types_and_give_advice(cli: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "inventory.toml"
+    file.write_text(
+        '[[server_profiles]]\nname = "vault"\ntype = "metadefender-vault"\nservers = ["https://10.0.2.1:8000"]\n'
+        'api_key = { file = "/run/credentials/vault" }\n'
+        '[[server_profiles]]\nname = "relay"\ntype = "smtp"\nservers = ["10.0.0.1"]\n'
+        'username = "u"\npassword = { env = "P" }\nallow_plaintext_auth = true\n'
+    )
+    with cli.node():
+        assert cli("config", "apply", str(file)).code == 0
+        assert "https://10.0.2.1:8000/vault_rest" in cli("profile", "list").out
+        vault, relay = cli("profile", "show", "vault"), cli("profile", "show", "relay")
+        told = cli("profile", "show", "vault", "--json").json["advice"]
+    assert "servers[0]: MetaDefender Vault listens on 8010 since 1.3.7" in vault.err
+    assert "allow_plaintext_auth: GRAVE: The password may be sent in clear text" in relay.err
+    assert [advice["field"] for advice in told] == ["servers[0]"]
+
+
 def test_explain_takes_its_addresses_from_the_file(cli: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "mail.eml"
     file.write_bytes(
@@ -387,6 +407,27 @@ def test_all_faults_of_a_file_are_told(cli: CommandLine, tmp_path: Path) -> None
     assert ran.code == 1
     for field in ("servers[0]", "servers[1]", "when", "rules[0].relay.profile", "rules[0].match.recipients"):
         assert field in ran.err
+
+
+def test_faults_have_the_same_words_in_rest_and_cli(cli: CommandLine, tmp_path: Path) -> None:
+    document: dict[str, object] = {
+        "server_profiles": [
+            {"name": "a/b", "type": "smtp", "servers": ["http://x", "smtp://h:0"], "tls": "ssl", "username": "u"},
+            {"name": "v", "type": "metadefender-vault", "servers": ["http://a", "http://b"], "pool": {}},
+            {"name": "c", "type": "metadefender-core", "servers": ["http://a"], "public_url": "x", "tls_pin": "0"},
+        ]
+    }
+    file = tmp_path / "inventory.json"
+    file.write_text(json.dumps(document))
+    told = parse_inventory(document)[2]
+    expected = [{"field": f.field, "value": f.value, "rule": f.rule, "remedy": f.remedy} for f in told]
+    assert len(expected) >= 9
+    assert cli.rest.client().post("/api/v1/config/apply", json=document).json()["errors"] == expected
+    with cli.node():
+        ran = cli("config", "apply", str(file))
+    for fault in told:
+        for words in (fault.field, fault.rule, fault.remedy):
+            assert words in ran.err
 
 
 @pytest.mark.parametrize("content", [b"not = = toml", b"\xff\xfe", b"{broken", b"[1]"])

@@ -6,8 +6,6 @@ import pytest
 
 from posthouse.core.faults import Fault
 from posthouse.core.profile import (
-    NOT_BUILT,
-    PROFILE_FIELDS,
     Pool,
     Preference,
     ServerProfile,
@@ -19,10 +17,11 @@ from posthouse.core.profile import (
 from posthouse.core.service_type import ROWS, ServiceType
 
 BUILT = "not built yet"
+PIN = "0a" * 32
 SERVERS = {
-    "smtp": "smtp://h",
-    "metadefender-core": "http://h",
-    "metadefender-vault": "http://h",
+    "smtp": "smtps://h",
+    "metadefender-core": "https://h",
+    "metadefender-vault": "https://h",
     "clamav": "clamd://h",
 }
 GIVEN: Mapping[str, object] = {
@@ -31,7 +30,7 @@ GIVEN: Mapping[str, object] = {
     "tls_verify": "verify",
     "tls_name": "h",
     "tls_ca": "/ca.pem",
-    "tls_pin": "00",
+    "tls_pin": PIN,
     "tls_min": "1.3",
     "username": "u",
     "password": "p",
@@ -217,8 +216,132 @@ def test_user_name_and_password_need_each_other() -> None:
 
 
 def test_pinned_needs_a_pin() -> None:
-    assert [fault.field for fault in faults(tls_verify="pinned")] == ["p.tls_pin"]
-    assert faults(tls_verify="pinned", tls_pin="00") == []
+    assert [fault.field for fault in faults(servers=["smtps://h"], tls_verify="pinned")] == ["p.tls_pin"]
+    assert faults(servers=["smtps://h"], tls_verify="pinned", tls_pin=PIN) == []
+
+
+@pytest.mark.parametrize("pin", [PIN, PIN.upper(), ":".join(["0A"] * 32), f" {PIN} "])
+def test_a_pin_has_one_canonical_form(pin: str) -> None:
+    assert profile(servers=["smtps://h"], tls_verify="pinned", tls_pin=pin).tls_pin == PIN
+
+
+@pytest.mark.parametrize(
+    "pin", ["00", "0a" * 20, PIN[:-1], PIN + "0", PIN[:-1] + "g", ":" + PIN, "0:a0:" + "a0" * 30]
+)
+def test_a_pin_is_a_sha_256(pin: str) -> None:
+    (fault,) = faults(servers=["smtps://h"], tls_verify="pinned", tls_pin=pin)
+    assert (fault.field, fault.value) == ("p.tls_pin", pin)
+    assert "SHA-256" in fault.rule
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("Mail.Example", "mail.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("[2001:DB8:0::1]", "2001:db8::1"),
+    ],
+)
+def test_a_tls_name_is_a_canonical_host(text: str, canonical: str) -> None:
+    parsed = profile(servers=["smtps://h"], tls_name=text)
+    assert parsed.tls_name == canonical
+    assert parse_profile(profile_json(parsed), "p") == (parsed, ())
+
+
+@pytest.mark.parametrize("text", ["a b", "a:25", "*.example", "smtp://a", "[::1", "a..b", "0x7f.1", "a@b", "mail."])
+def test_a_tls_name_that_is_no_host_is_a_fault(text: str) -> None:
+    (fault,) = faults(servers=["smtps://h"], tls_name=text)
+    assert fault.field == "p.tls_name"
+    assert fault.rule.startswith("Host: ")
+
+
+@pytest.mark.parametrize("name", ["tls_verify", "tls_name", "tls_ca", "tls_pin", "tls_min"])
+@pytest.mark.parametrize(
+    ("given", "possible"),
+    [
+        ({"servers": ["smtp://h"]}, False),
+        ({"servers": ["smtp://h"], "tls": "starttls-optional"}, True),
+        ({"servers": ["smtps://h", "smtp://h"]}, True),
+        ({"type": "metadefender-core", "servers": ["http://h"]}, False),
+        ({"type": "metadefender-core", "servers": ["http://h", "https://g"]}, True),
+        ({"type": "metadefender-vault", "servers": ["http://h"], "api_key": {"file": "/k"}}, False),
+    ],
+)
+def test_what_is_asked_of_tls_needs_tls_at_one_server(name: str, given: dict[str, object], possible: bool) -> None:
+    found = faults(**given, **{name: GIVEN[name]})
+    assert [fault.field for fault in found] == ([] if possible else [f"p.{name}"])
+    assert all("https" in fault.remedy or "smtps" in fault.remedy for fault in found)
+
+
+def test_where_tls_comes_about_is_not_told_while_it_is_not_known() -> None:
+    assert [f.field for f in faults(tls="starttls", tls_ca="/ca.pem", client_certificate=True)] == ["p.tls"]
+    assert [f.field for f in faults(servers=["smtp://h", "smpts://h"], tls_ca="/ca.pem")] == ["p.servers[1]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("https://core.example", "https://core.example"),
+        ("HTTPS://Core.Example:443/", "https://core.example"),
+        ("http://core.example:80", "http://core.example"),
+        ("http://core.example:443", "http://core.example:443"),
+        ("https://core.example:8008/a/b/", "https://core.example:8008/a/b"),
+        ("https://[2001:DB8::0:1]:8008", "https://[2001:db8::1]:8008"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_a_public_url_has_one_canonical_form(text: str, canonical: str) -> None:
+    parsed = profile(type="metadefender-core", public_url=text)
+    assert parsed.public_url == canonical
+    assert parse_profile(profile_json(parsed), "p") == (parsed, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("core.example", ["Scheme"]),
+        ("//core.example", ["Scheme"]),
+        ("/scans", ["Scheme"]),
+        ("javascript://x", ["Scheme"]),
+        ("ftp://core.example", ["Scheme"]),
+        ("https:core.example", ["Scheme"]),
+        ("https://", ["Host"]),
+        ("https://0x7f.1", ["Host"]),
+        ("https://u:canary@core.example", ["User info"]),
+        ("https://core.example?x=1", ["Query"]),
+        ("https://core.example/#x", ["Fragment"]),
+        ("https://core.example:0", ["Port"]),
+        ("https://core.example:65536", ["Port"]),
+        ("https://core.example:", ["Port"]),
+        ("https://core.example//x", ["Path"]),
+        ("https://core.example//", ["Path"]),
+        ("https://core.example/../x", ["Path"]),
+        ("https://core.example/%2e", ["Path"]),
+        ("https://core.example/a b", ["Address"]),
+        ("https://u@1.2.3:x/..?#", ["Fragment", "Query", "User info", "Host", "Port", "Path"]),
+    ],
+)
+def test_a_public_url_names_every_faulty_part(text: str, parts: list[str]) -> None:
+    found = faults(type="metadefender-core", public_url=text)
+    assert {fault.field for fault in found} == {"p.public_url"}
+    assert [fault.rule.partition(":")[0] for fault in found] == parts
+    assert "canary" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "metadefender-core", "servers": ["http://h"], "api_key": {"env": "K"}},
+        {"type": "metadefender-vault", "servers": ["http://h"], "api_key": {"file": "/k"}},
+        {"type": "clamav", "servers": ["clamd://h", "/run/clamd.ctl"], "preference": "round-robin"},
+    ],
+)
+def test_every_type_can_be_stored(given: dict[str, object]) -> None:
+    parsed = profile(**given)
+    assert parsed.type == given["type"]
+    assert parse_profile(profile_json(parsed), "p") == (parsed, ())
 
 
 def test_faults_of_all_kinds_are_told_at_once() -> None:
@@ -243,30 +366,6 @@ def test_what_is_no_table_is_a_fault(value: object) -> None:
 def test_an_unknown_type_is_a_fault() -> None:
     assert [fault.field for fault in faults(type="imap")] == ["p.type"]
     assert [fault.field for fault in faults(type=None)] == ["p.type"]
-
-
-@pytest.mark.parametrize(
-    ("given", "field"),
-    [
-        ({"type": "metadefender-core", "servers": ["http://h"]}, "p.type"),
-        ({"type": "metadefender-core", "servers": ["http://h"], "public_url": "https://h"}, "p.public_url"),
-        ({"type": "metadefender-vault", "servers": ["http://h"], "api_key": "k"}, "p.type"),
-        ({"type": "clamav", "servers": ["clamd://h"]}, "p.type"),
-    ],
-)
-def test_what_is_not_built_is_an_error_and_never_ignored(given: dict[str, object], field: str) -> None:
-    parsed, found = parse_profile(document(**given), "p")
-    assert parsed is None
-    assert field in [fault.field for fault in found if fault.rule == BUILT]
-
-
-@pytest.mark.parametrize("secret", [{"env": "RELAY_PASSWORD"}, {"file": "/run/credentials/relay"}])
-def test_a_password_may_stand_in_the_environment_or_in_a_file(secret: dict[str, str]) -> None:
-    assert profile(username="u", password=secret, tls="starttls-required").password is not None
-
-
-def test_every_row_of_not_built_names_a_setting() -> None:
-    assert {row.field for row in NOT_BUILT} <= {spec.name for spec in PROFILE_FIELDS}
 
 
 def test_a_secret_is_never_in_a_fault() -> None:

@@ -139,6 +139,52 @@ def test_errors_name_every_faulty_part(text: str, expected: list[str]) -> None:
     assert parts(text) == expected
 
 
+HOSTILE = [
+    ("{scheme}://good@evil", "user info"),
+    ("{scheme}://u:p@10.0.0.1", "user info"),
+    ("{scheme}://0x7f.1", "host"),
+    ("{scheme}://2130706433", "host"),
+    ("{scheme}://1.2.3", "host"),
+    ("{scheme}://localhost.", "host"),
+    ("{scheme}://[::ffff:127.0.0.1]", "host"),
+    ("{scheme}://[::ffff:7f00:1]", "host"),
+    ("{scheme}://10.0.0.1:0", "port"),
+    ("{scheme}://10.0.0.1:65536", "port"),
+    ("{scheme}://10.0.0.1:25abc", "port"),
+    ("{scheme}://10.0.0.1#x", "fragment"),
+    ("{scheme}://10.0.0.1?x", "query"),
+    ("{scheme}://10.0.0.1/../x", "path"),
+    ("{scheme}://10.0.0.1/%2e%2e/x", "path"),
+    ("{scheme}://10.0.0.1\r\nRCPT TO:<a@b>", "specification"),
+    ("{scheme}://10.0.0.1\n", "specification"),
+    ("{scheme}://10.0.0.1\0", "specification"),
+    ("{scheme}://10.0.0.1 ", "specification"),
+    ("{scheme}://mail\u202eexample", "specification"),
+    ("gopher://10.0.0.1", "scheme"),
+    ("file://10.0.0.1", "scheme"),
+]
+"""Spellings by which a server is reached that nobody meant to allow (SSRF), and the part that is told."""
+
+
+@pytest.mark.parametrize(("text", "part"), HOSTILE)
+@pytest.mark.parametrize("service_type", list(ServiceType))
+def test_hostile_spellings_are_refused_for_every_type(service_type: ServiceType, text: str, part: str) -> None:
+    scheme = ROWS[service_type].schemes[0].name
+    assert parts(text.format(scheme=scheme), service_type) == [part]
+
+
+@pytest.mark.parametrize(("text", "host"), [("раураl.example", "xn--l-7sba6dbr.example"), ("GOOGLE．example", "")])
+def test_a_name_that_only_looks_like_another_is_stored_as_what_it_is(text: str, host: str) -> None:
+    """Canonical form is A-labels: a homograph cannot be taken for the name that it imitates."""
+    assert canonical(text) == f"smtp://{host or 'google.example'}:25"
+
+
+def test_loopback_is_a_legal_server() -> None:
+    """The examples of the seed use it; TEST and roles guard it, not the syntax."""
+    for text in ("smtp://127.0.0.1:22", "smtp://[::1]:22", "smtp://localhost:22"):
+        assert canonical(text) == text
+
+
 @pytest.mark.parametrize("text", ["http://h/a b", "http://h/a%2fb", "http://h/../x", "http://h//x", "http://h/é"])
 def test_a_vault_path_is_plain(text: str) -> None:
     assert parts(text, VAULT) in (["path"], ["specification"])

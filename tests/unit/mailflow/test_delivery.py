@@ -5,6 +5,7 @@ import email
 import email.policy
 from dataclasses import replace
 
+from posthouse.core.inventory import build_inventory
 from posthouse.core.limits import Limits
 from posthouse.core.mail import InlineOctets, RecipientState
 from posthouse.ports import LeaseLost, QueueCommand
@@ -296,3 +297,19 @@ def test_relayed_is_the_only_thing_written_for_a_straight_mail() -> None:
     outcome = made.spool.outcomes[0]
     assert (len(outcome.attempts), outcome.trail, outcome.generated) == (1, (), ())
     assert RELAYED.reply in outcome.attempts[0].summary
+
+
+def test_a_profile_of_another_type_is_never_used_to_relay() -> None:
+    made = flow()
+    core = {"name": "exchange", "type": "metadefender-core", "servers": ["http://10.0.0.1:25", "http://10.0.0.2:25"]}
+    made.delivery.take_inventory(build_inventory(2, [(core, 2)], []))
+    run(made, mail(YOU))
+    made.delivery.look_at_servers()
+    assert made.relay.servers == []
+    assert made.relay.probed == []
+    (row,) = made.spool.outcomes[0].recipients
+    assert row.state is RecipientState.QUEUED
+    assert not made.delivery.servers._endpoints
+    made.delivery.take_inventory(inventory(revision=3))
+    run(made, mail(YOU))
+    assert made.relay.servers == [A]

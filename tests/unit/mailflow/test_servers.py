@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from posthouse.core.fields import Secret
+from posthouse.core.inventory import build_inventory
 from posthouse.core.limits import Limits
 from posthouse.core.mail import Deferral, Mail, RecipientState
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
@@ -214,6 +215,19 @@ def test_with_probe_seconds_the_endpoint_of_each_server_of_each_profile_is_probe
     assert len(made.relay.probed) == 3
     run(made, 1)
     assert len(made.relay.probed) == 6
+
+
+def test_only_servers_of_type_smtp_are_probed() -> None:
+    made = probing()
+    profiles: list[dict[str, object]] = [
+        {"name": "clamav", "type": "clamav", "servers": ["clamd://10.0.0.9", "/run/clamd.ctl"]},
+        {"name": "vault", "type": "metadefender-vault", "servers": ["10.0.0.8"], "api_key": {"env": "K"}},
+        {"name": "core", "type": "metadefender-core", "servers": ["10.0.0.7"]},
+        {"name": "exchange", "type": "smtp", "servers": [A]},
+    ]
+    made.delivery.take_inventory(build_inventory(2, [(profile, 2) for profile in profiles], []))
+    run(made, 1, 100)
+    assert made.relay.probed == [(A, False, False)]
 
 
 def test_a_server_that_served_within_a_minute_or_has_a_mail_under_way_is_not_probed() -> None:

@@ -143,6 +143,15 @@ def test_mail_waits_for_a_worker_or_for_a_profile_that_is_gone() -> None:
     assert row["waits_for"] == "there is no server profile of this name any more"
 
 
+def test_mail_for_a_profile_of_another_type_waits_and_says_so() -> None:
+    rest = Rest()
+    rest.history.waiting = [{"profile": "core", "queued": 1, "held": 0, "oldest_at": 0.0, "next_due": 0.0}]
+    core = {"name": "core", "type": "metadefender-core", "servers": ["10.0.1.1"]}
+    _json(rest.client().post("/api/v1/config/apply", json={"server_profiles": [core]}))
+    (row,) = _json(rest.client().get("/api/v1/queue"))["items"]
+    assert row["waits_for"] == "the server profile of this name is of type metadefender-core, which relays no mail"
+
+
 def test_what_is_only_held_or_has_ended_waits_for_nothing() -> None:
     rest = Rest()
     for server in (FIRST, SECOND):
@@ -252,6 +261,48 @@ def test_the_etag_of_a_profile_changes_only_when_it_changes() -> None:
     _json(client.post("/api/v1/config/apply", json=changed))
     assert client.get("/api/v1/server-profiles/exchange").headers["etag"] == '"1"'
     assert client.get("/api/v1/server-profiles/archive").headers["etag"] == '"2"'
+
+
+def test_profiles_of_every_type_are_kept_and_shown() -> None:
+    others = [
+        {"name": "core", "type": "metadefender-core", "servers": ["10.0.1.1"], "public_url": "HTTPS://core.example/"},
+        {"name": "vault", "type": "metadefender-vault", "servers": ["10.0.2.1"], "api_key": {"env": "K"}},
+        {"name": "clamav", "type": "clamav", "servers": ["10.0.3.1", "/run/clamd.ctl"]},
+    ]
+    client = Rest().client()
+    _json(client.post("/api/v1/config/apply", json={"server_profiles": others}))
+    assert _json(client.get("/api/v1/server-profiles/core"))["public_url"] == "https://core.example"
+    assert _json(client.get("/api/v1/server-profiles/vault"))["api_key"] == {"env": "K"}
+    clamav = _json(client.get("/api/v1/server-profiles/clamav"))
+    assert clamav["servers"] == ["clamd://10.0.3.1:3310", "clamd:///run/clamd.ctl"]
+    state = _json(client.get("/api/v1/server-profiles/clamav/state"))
+    assert [server["circuit"] for server in state["servers"]] == [None, None]
+    export = _json(client.get("/api/v1/config"))
+    assert _json(client.post("/api/v1/config/diff", json=export))["changes"] == []
+
+
+def test_no_mail_goes_by_a_profile_of_another_type() -> None:
+    rest = Rest(settings=NodeSettings("mx.test", own_mail=OwnMail("core", "p@ours.example", "admin@own.example")))
+    client = rest.client()
+    core = {"name": "core", "type": "metadefender-core", "servers": ["10.0.1.1"]}
+    _json(client.post("/api/v1/config/apply", json={"server_profiles": [core]}))
+    (fault,) = _json(client.post("/api/v1/queue/reroute", json={"all": True, "target": "core"}), 422)["errors"]
+    assert fault["field"] == "target"
+    question = {"client": "192.0.2.7", "from": "a@example.net", "to": ["postmaster"]}
+    (answer,) = _json(client.post("/api/v1/rule-explanations", json=question))["items"]
+    assert (answer["profile"], answer["servers"], answer["preference"]) == ("core", [], None)
+
+
+def test_advice_on_a_profile_tells_field_and_sentence() -> None:
+    client = Rest().client("auditor")
+    assert _json(client.get("/api/v1/server-profiles/exchange/advice"))["items"] == []
+    relay = {"name": "Relay", "type": "smtp", "servers": ["10.0.0.1:465"]}
+    rest = Rest()
+    _json(rest.client().post("/api/v1/config/apply", json={"server_profiles": [relay]}))
+    (advice,) = _json(rest.client("auditor").get("/api/v1/server-profiles/relay/advice"))["items"]
+    assert (advice["field"], advice["grave"]) == ("servers[0]", False)
+    assert "smtps" in advice["sentence"]
+    assert rest.client().get("/api/v1/server-profiles/nosuch/advice").status_code == 404
 
 
 def test_the_state_of_a_profile_sums_its_workers_up_per_server() -> None:

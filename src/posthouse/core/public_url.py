@@ -1,0 +1,53 @@
+"""`public_url`: where people's browsers reach what a profile's servers show, such as scan details.
+
+It is an absolute http(s) URL without user info, query and fragment, since links are made by adding to its path.
+Standards: RFC 3986 section 3; seed 3.7 (View scan details); design section 2.12.
+"""
+
+import re
+
+from posthouse.core.fields import has_control
+from posthouse.core.uri import Problem, parse_host, plain_path, split_port
+
+PORTS = {"http": 80, "https": 443}
+_START = re.compile(r"(https?)://", re.IGNORECASE)
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_EXAMPLE = "Write it like https://core.example."
+
+
+def parse_public_url(text: str) -> str | tuple[Problem, ...]:
+    """Canonical (scheme and host in lower case, A-labels, no port that the scheme implies, no slash at the end), or
+    everything that is wrong with it, part by part."""
+    if has_control(text) or any(char.isspace() for char in text):
+        return (Problem("address", "There are control characters or white space in it.", _EXAMPLE),)
+    found = _START.match(text)
+    if found is None:
+        return (Problem("scheme", "An absolute URL of scheme http or https is needed.", _EXAMPLE),)
+    problems: list[Problem] = []
+    scheme, rest = found.group(1).lower(), text[found.end() :]
+    rest, hash_sign, _ = rest.partition("#")
+    if hash_sign:
+        problems.append(Problem("fragment", "No fragment (#) is allowed.", "Leave out # and what follows."))
+    rest, question_mark, _ = rest.partition("?")
+    if question_mark:
+        problems.append(Problem("query", "No query (?) is allowed.", "Leave out ? and what follows."))
+    authority, slash, tail = rest.partition("/")
+    _, at_sign, authority = authority.rpartition("@")
+    if at_sign:
+        problems.append(Problem("user info", "No user info (before @) is allowed.", "Leave it out."))
+    host_text, port_text = split_port(authority, problems)
+    host = parse_host(host_text) if host_text is not None else ""
+    if isinstance(host, Problem):
+        problems.append(host)
+        host = ""
+    port = ""
+    if port_text is not None:
+        if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
+            problems.append(Problem("port", "This is no port.", "Write a number from 1 to 65535, or no colon."))
+        elif int(port_text) != PORTS[scheme]:
+            port = f":{port_text}"
+    path = (slash + tail).removesuffix("/") if tail else ""
+    if path and not plain_path(path):
+        problems.append(Problem("path", "This is no plain absolute path.", "Write it like /core."))
+    shown = f"[{host}]" if ":" in host else host
+    return tuple(problems) or f"{scheme}://{shown}{port}{path}"
