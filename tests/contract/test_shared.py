@@ -157,6 +157,50 @@ def test_a_rotation_encrypts_anew_and_leaves_profiles_as_they_are(shared: Shared
     assert Keyring(data_dir, {}).unseal(token) == CANARY
 
 
+def test_a_secret_stored_while_a_rotation_begins_is_encrypted_anew_with_the_others(
+    shared: SharedStore, data_dir: str, database: str
+) -> None:
+    shared.inventory.replace([WITH_PASSWORD], [], expected_revision=0, by="op", now=NOW, secrets=GIVEN)
+    rotating = open_shared(data_dir, database)
+    committing, go_on = Event(), Event()
+    real = files.calls
+
+    class Slow(files.SystemCalls):
+        """files.calls whose first commit waits."""
+
+        def commit(self, transaction: files.Transaction, /) -> None:
+            if not committing.is_set():
+                committing.set()
+                assert go_on.wait(20)
+            real.commit(transaction)
+
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            files.calls = Slow()
+            other = {"exchange": {"password": Secret("text", "other")}}
+            edit = threads.submit(
+                shared.inventory.replace,
+                [WITH_PASSWORD],
+                [],
+                expected_revision=1,
+                by="op",
+                now=NOW,
+                secrets=other,
+            )
+            assert committing.wait(20)
+            rotation = threads.submit(rotating.inventory.rotate_secrets, by="op", now=NOW)
+            with contextlib.suppress(TimeoutError):
+                rotation.result(0.2)  # it must wait; if it does not, it has missed the secret that is coming
+            go_on.set()
+            assert edit.result(20) == 2
+            assert rotation.result(40).secrets == 1
+        (profile,) = shared.inventory.load().profiles
+        assert Keyring(data_dir, {}).unseal(profile.secrets["password"].token) == "other"
+    finally:
+        files.calls = real
+        rotating.close()
+
+
 def _url(shared: SharedStore) -> str:
     url = shared.database.engine.url.set(drivername="postgresql")
     return url.render_as_string(hide_password=False)
