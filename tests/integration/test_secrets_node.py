@@ -42,6 +42,15 @@ relay = {{ profile = "{name}" }}
 """
 
 
+CORE = f"""
+[[server_profiles]]
+name = "core"
+type = "metadefender-core"
+servers = ["http://127.0.0.1:1"]
+api_key = "{API_KEY}"
+"""
+
+
 def document(text: str) -> dict[str, Any]:
     read, fault = load_toml(text)
     assert fault is None
@@ -95,7 +104,8 @@ def ask_everything(node: Node, cli: CommandLine, text: str) -> dict[str, str]:
     """All that REST and the command line say of profiles, mails, queue and audit, and of documents with faults."""
     said: dict[str, str] = {}
     paths = ["config", "server-profiles", "rules", "audit", "mails", "queue", "failed", "keys", "openapi.json"]
-    paths += [f"server-profiles/{name}{more}" for name in ("good", "bad") for more in ("", "/state")]
+    names = ("good", "bad", "core")
+    paths += [f"server-profiles/{name}{more}" for name in names for more in ("", "/state", "/advice")]
     mails: Any = node.get("mails?limit=200")["items"]
     paths += [f"mails/{mail['id']}" for mail in mails]
     for path in paths:
@@ -110,6 +120,7 @@ def ask_everything(node: Node, cli: CommandLine, text: str) -> dict[str, str]:
         assert status == 200, answer
         said[f"POST {path}"] = str(answer)
     commands = [["config", "export"], ["profile", "list"], ["profile", "show", "good"], ["rule", "list"]]
+    commands += [["profile", "show", "core"], ["profile", "test", "good"]]
     commands += [["mail", "list"], ["queue", "list"], ["key", "list"], ["doctor"]]
     commands += [[word, mail["id"]] for mail in mails for word in ("show", "trace")]
     for command in commands:
@@ -149,7 +160,8 @@ def test_a_stored_password_logs_in_and_is_found_nowhere_else(
         tls_server(logins={"relay": PASSWORD}, auth_required=True) as good,
         tls_server(logins={"relay": "x"}, auth_reply=repeats) as bad,
         serving(
-            tmp_path, profile("good", good, f'"{PASSWORD}"') + profile("bad", bad, f'"{REFUSED_PASSWORD}"')
+            tmp_path,
+            profile("good", good, f'"{PASSWORD}"') + profile("bad", bad, f'"{REFUSED_PASSWORD}"') + CORE,
         ) as node,
     ):
         monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(node.data_dir))
@@ -161,6 +173,7 @@ def test_a_stored_password_logs_in_and_is_found_nowhere_else(
         said = ask_everything(node, cli, text)
         assert "535 5.7.8" in "".join(said.values())
         assert "C: AUTH PLAIN ***" in "".join(said.values())
+        assert "good: ok, 1 of 1 servers can be used" in said["profile test good"]
         look(node, said, keys)
         # An edit, a rotation and a second one while the node runs.
         good_again = profile("good", good, f'"{OTHER_PASSWORD}"')
@@ -169,7 +182,7 @@ def test_a_stored_password_logs_in_and_is_found_nowhere_else(
         revision: Any = node.get("config")
         for _ in range(2):
             ran = cli("secret", "rotate", "--json")
-            assert (ran.code, ran.json["secrets"]) == (0, 2), ran
+            assert (ran.code, ran.json["secrets"]) == (0, 3), ran
             said["secret rotate"] = said.get("secret rotate", "") + ran.out + ran.err
             keys.append((node.data_dir / KEY_FILE).read_text().strip())
             relayed(node, good, len(keys))
