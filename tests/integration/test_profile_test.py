@@ -238,6 +238,15 @@ def test_optional_tls_that_fails_is_shown_as_delivery_goes_on(loop: str, kind: S
     assert names(ladder(result))[-1] == "quit"
 
 
+def test_optional_tls_that_is_not_offered_is_told_to_go_in_clear(loop: str, tmp_path: Path) -> None:
+    with tls_server(K.NOT_OFFERED) as server:
+        optional = against(loop, server, {"tls": "starttls-optional"}, tmp_path)
+        none = against(loop, server, {"tls": "none"}, tmp_path)
+    assert names(ladder(optional)) == ["resolve", "connect", "greeting", "ehlo", "quit"]
+    assert "clear text" in ladder(optional).stages[3].advice
+    assert ladder(none).stages[3].advice == ""
+
+
 def test_a_certificate_that_nobody_asks_for_is_offered_for_pinning(loop: str, tmp_path: Path) -> None:
     with tls_server(K.SELF_SIGNED) as server:
         result = against(loop, server, {**REQUIRED, "tls_verify": "none"}, tmp_path)

@@ -233,6 +233,10 @@ ROWS: tuple[Row, ...] = (
 )
 
 DOWNGRADED = "Mail goes in clear text, because TLS failed: mend the server's TLS, then choose starttls-required."
+IN_CLEAR = (
+    "Mail goes in clear text, because the server offers no STARTTLS: switch it on there, then choose "
+    "starttls-required."
+)
 UNVERIFIED = f"Anybody could stand in for the server, since no certificate is asked for: pin this one with {_PIN}."
 SLOW = (
     "Look why the server takes {seconds} s to greet, often DNS look-ups of this node's address that fail; until then "
@@ -255,6 +259,8 @@ def _sentence(stage: StageResult) -> str:
         return SLOW
     if stage.detail.get("downgraded"):
         return DOWNGRADED
+    if stage.detail.get("in_clear"):
+        return IN_CLEAR
     days = stage.detail.get("days_left")
     if isinstance(days, int) and days < EXPIRY_DAYS:
         return EXPIRES

@@ -8,6 +8,7 @@ Standards: design 2.11; RFC 5321 sections 3.1, 4.3.2.
 
 from collections.abc import Callable
 
+from posthouse.core.encryption import Tls
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import Result, Stage
 from posthouse.core.profile_test import Inquiry, StageName, StageResult
@@ -47,7 +48,18 @@ _OF_STAGE = {
 class LadderSession(ClientSession):
     """One connection of a TEST; `stages` grows, and the phase is UNFIT at the end, whatever came of it."""
 
-    __slots__ = ("_asking", "_at", "_beginning", "_facts", "_inquiry", "_now", "_polite", "_since", "stages")
+    __slots__ = (
+        "_asking",
+        "_at",
+        "_beginning",
+        "_facts",
+        "_inquiry",
+        "_now",
+        "_optional",
+        "_polite",
+        "_since",
+        "stages",
+    )
 
     def __init__(
         self, hostname: str, limits: Limits, security: Security, inquiry: Inquiry | None, now: Callable[[], float]
@@ -55,6 +67,7 @@ class LadderSession(ClientSession):
         """`now`: seconds of the caller's clock, for how long stages take."""
         super().__init__(hostname, limits, security)
         self._inquiry = inquiry
+        self._optional = security.tls is Tls.STARTTLS_OPTIONAL and not security.implicit
         self._now = now
         self._since = now()
         self._at: StageName | None = _NAMES[self.phase]
@@ -158,6 +171,8 @@ class LadderSession(ClientSession):
         """Mail could be sent now."""
         if self._opening.logged_in:
             self._facts["username"] = self._opening.logged_in
+        if self._optional and self._at is StageName.EHLO and not self._opening.under_tls:
+            self._facts["in_clear"] = True
         if self._opening.downgraded and self._at is StageName.TLS:
             self._facts["downgraded"] = True
         if self._inquiry is None:

@@ -4,7 +4,7 @@ import pytest
 
 from posthouse.core import ladder_advice
 from posthouse.core.clamd_reply import NO_SIGNATURES, NOT_CLAMD, NOT_FOUND
-from posthouse.core.ladder_advice import DOWNGRADED, EXPIRES, ROWS, UNVERIFIED, advise
+from posthouse.core.ladder_advice import DOWNGRADED, EXPIRES, IN_CLEAR, ROWS, UNVERIFIED, advise
 from posthouse.core.own_address import LINK_LOCAL, OWN_LISTENER, refusal
 from posthouse.core.profile_test import StageName, StageResult, failed
 from posthouse.core.smtp_client import INJECTED
@@ -110,6 +110,7 @@ def test_braces_in_what_a_server_says_are_only_text() -> None:
     ("detail", "said"),
     [
         ({"downgraded": True}, DOWNGRADED),
+        ({"in_clear": True}, IN_CLEAR),
         ({"certificate": "unverified", "sha256": "ab", "days_left": 90}, UNVERIFIED.format(sha256="ab")),
         ({"certificate": "verified", "days_left": ladder_advice.EXPIRY_DAYS - 1}, EXPIRES.format(days_left=29)),
         ({"certificate": "verified", "days_left": ladder_advice.EXPIRY_DAYS}, ""),
