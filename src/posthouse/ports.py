@@ -130,6 +130,10 @@ class LeaseLost(Exception):
     """The mail belongs to another worker now: what was to be recorded is void."""
 
 
+Done = Callable[[Exception | None], None]
+"""Told how a commit ended: None, or why it failed."""
+
+
 class Spool(Protocol):
     """Mail accepted and not yet disposed of; durable before `done` is called with None.
 
@@ -137,16 +141,12 @@ class Spool(Protocol):
     """
 
     def accept(
-        self,
-        mail: Mail,
-        trail: Sequence[TrailEntry],
-        done: Callable[[Exception | None], None],
-        alone: Callable[[], None] = lambda: None,
+        self, mail: Mail, trail: Sequence[TrailEntry], done: Done, alone: Callable[[], None] = lambda: None
     ) -> None:
         """`alone` is called, before `done`, when the mail's commit is under way and no other unit shares it: there is
         time for something else meanwhile."""
 
-    def record(self, outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
+    def record(self, outcome: Outcome, done: Done) -> None:
         """Stores an outcome; deletes the content in the commit of the last recipient's final result
         unless one FAILED (then kept for the failed emails). LeaseLost if another worker owns the mail."""
 

@@ -10,7 +10,7 @@ from posthouse.core.mail import Content, InlineOctets, Mail, MailId, MailRecipie
 from posthouse.core.outcome import Probed, RecipientResult, Result, ServerAnswer, Transaction
 from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.delivery import Delivery
-from posthouse.ports import Acted, Age, ContentSink, Outcome, QueueCommand, Tools
+from posthouse.ports import Acted, Age, ContentSink, Done, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings, OwnMail
 from posthouse.telemetry import DeliveryLog
 
@@ -43,17 +43,13 @@ class MemorySpool:
     """What `wake` was asked: profiles, seconds, most."""
     wake_errors: list[Exception] = field(default_factory=list)
     space: int = 1 << 40
-    commits: list[Callable[[Exception | None], None]] | None = None
+    commits: list[Done] | None = None
     """With a list, each mail's commit is under way until the test calls what is in it."""
     renewals: list[bool] = field(default_factory=list)
     """The lease must be renewed so many times; what comes of each."""
 
     def accept(
-        self,
-        mail: Mail,
-        trail: Sequence[TrailEntry],
-        done: Callable[[Exception | None], None],
-        alone: Callable[[], None] = lambda: None,
+        self, mail: Mail, trail: Sequence[TrailEntry], done: Done, alone: Callable[[], None] = lambda: None
     ) -> None:
         if self.commits is not None:
             self.commits.append(done)
@@ -65,7 +61,7 @@ class MemorySpool:
         self.accepted.append((mail, tuple(trail)))
         done(None)
 
-    def record(self, outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
+    def record(self, outcome: Outcome, done: Done) -> None:
         if self.errors:
             done(self.errors.pop(0))
             return

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailRecipient, RecipientState, TrailEntry
-from posthouse.ports import LeaseLost, MailQuery, Outcome
+from posthouse.ports import Done, LeaseLost, MailQuery, Outcome
 from posthouse.storage import files
 from posthouse.storage.open import open_history, open_spool
 from support.flow import FakeClock, mail
@@ -112,7 +112,7 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
     )
     before()
 
-    async def wait(submit: Callable[[Callable[[Exception | None], None]], None]) -> Exception | None:
+    async def wait(submit: Callable[[Done], None]) -> Exception | None:
         future: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         submit(future.set_result)
         return await future

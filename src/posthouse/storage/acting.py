@@ -1,8 +1,8 @@
 """Operators' commands on the queue, and the end of failed emails' content."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, or_, select, update
 
 from posthouse.core.mail import MailId, RecipientState, TrailEntry
 from posthouse.ports import Acted, QueueCommand
@@ -128,17 +128,7 @@ def _settle(store: MailStore, batch: Batch, mails: Mapping[MailId, Hand], now: f
             for mail_id, hand in mails.items()
         ],
     )
-    forget_contents(store, batch, [i for i, hand in mails.items() if not hand.open and not hand.has(FAILED)])
-
-
-def forget_contents(store: MailStore, batch: Batch, mail_ids: Sequence[MailId]) -> None:
-    """Content rows now, files after the commit."""
-    if not mail_ids:
-        return
-    names = batch.connection.scalars(select(_c.file).where(_c.mail_id.in_(mail_ids), _c.file.is_not(None)))
-    batch.unlink.extend(store.folder / name for name in names)
-    for table in (schema.content, schema.content_chunk):
-        batch.connection.execute(delete(table).where(table.c.mail_id.in_(mail_ids)))
+    store.forget_contents(batch, [i for i, hand in mails.items() if not hand.open and not hand.has(FAILED)])
 
 
 def purge(store: MailStore, batch: Batch, before: float) -> int:
@@ -149,6 +139,6 @@ def purge(store: MailStore, batch: Batch, before: float) -> int:
         .limit(AT_ONCE)
         .with_for_update(skip_locked=True)  # an operator may be opening it again
     ).all()
-    forget_contents(store, batch, [MailId(mail_id) for mail_id in gone])
+    store.forget_contents(batch, [MailId(mail_id) for mail_id in gone])
     batch.connection.execute(update(schema.mail).where(_m.id.in_(gone)).values(kept_since=None))
     return len(gone)

@@ -260,6 +260,16 @@ class MailStore:
         ):
             hands[mail_id].entries = last + 1
 
+    def forget_contents(self, batch: Batch, mail_ids: Sequence[MailId]) -> None:
+        """Content rows now, files after the commit."""
+        if not mail_ids:
+            return
+        c = schema.content.c
+        names = batch.connection.scalars(select(c.file).where(c.mail_id.in_(mail_ids), c.file.is_not(None)))
+        batch.unlink.extend(self.folder / name for name in names)
+        for table in (schema.content, schema.content_chunk):
+            batch.connection.execute(delete(table).where(table.c.mail_id.in_(mail_ids)))
+
     def delete_mails(self, batch: Batch, mail_ids: Sequence[MailId]) -> None:
         """Every row of those of the mails that exist and that no other worker leases."""
         m = schema.mail.c
@@ -268,10 +278,8 @@ class MailStore:
             some = mail_ids[start : start + 500]
             found = batch.connection.scalars(select(m.id).where(m.id.in_(some), mine)).all()
             if found:
-                c = schema.content.c
-                names = batch.connection.scalars(select(c.file).where(c.mail_id.in_(found), c.file.is_not(None)))
-                batch.unlink.extend(self.folder / name for name in names)
-                for table in (schema.content, schema.content_chunk, schema.recipient, schema.attempt, schema.trail):
+                self.forget_contents(batch, found)
+                for table in (schema.recipient, schema.attempt, schema.trail):
                     batch.connection.execute(delete(table).where(table.c.mail_id.in_(found)))
                 batch.connection.execute(delete(schema.mail).where(m.id.in_(found)))
 

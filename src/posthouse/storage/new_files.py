@@ -73,7 +73,7 @@ class NewFiles:
                 self._reused.drop(path)
 
     def close(self) -> None:
-        """The sinks' descriptors are needed no longer."""
+        """The sinks' descriptors are needed no longer; what had to be on the disk has been synced."""
         for descriptor in self.claimed.values():
             with suppress(OSError):
                 os.close(descriptor)

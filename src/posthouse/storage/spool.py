@@ -14,7 +14,7 @@ from typing import TypeVar
 from sqlalchemy import select
 
 from posthouse.core.mail import Mail, MailId, TrailEntry
-from posthouse.ports import Acted, Age, Clock, ContentSink, LeaseLost, Outcome, QueueCommand
+from posthouse.ports import Acted, Age, Clock, ContentSink, Done, LeaseLost, Outcome, QueueCommand
 from posthouse.storage import acting, leases, schema, shards, taking
 from posthouse.storage.batch import Batch
 from posthouse.storage.content import FileSink, OpenFiles, Room, sweep
@@ -75,17 +75,13 @@ class MailSpool:
         return FileSink(self._stores[0].folder, self._open_files, self._room)
 
     def accept(
-        self,
-        mail: Mail,
-        trail: Sequence[TrailEntry],
-        done: Callable[[Exception | None], None],
-        alone: Callable[[], None] = lambda: None,
+        self, mail: Mail, trail: Sequence[TrailEntry], done: Done, alone: Callable[[], None] = lambda: None
     ) -> None:
         store = self._stores[0]
         new = NewFiles((mail,), store.reused, self._open_files)
         self._writer.submit(Accept(store, mail, trail, new, done, alone))
 
-    def record(self, outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
+    def record(self, outcome: Outcome, done: Done) -> None:
         store = self._store_of(outcome.mail.id)
         if store is None:
             self._loop.call_soon(done, LeaseLost(outcome.mail.id))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailId, RecipientState, TrailEntry
-from posthouse.ports import LeaseLost, Outcome
+from posthouse.ports import Done, LeaseLost, Outcome
 from posthouse.storage.batch import Batch, Hand
 from posthouse.storage.new_files import NewFiles
 from posthouse.storage.rows import (
@@ -64,13 +64,15 @@ class MailUnit:
 class Accept(MailUnit):
     """ports.Spool.accept."""
 
+    files: NewFiles
+
     def __init__(
         self,
         store: "MailStore",
         mail: Mail,
         trail: Sequence[TrailEntry],
         new: NewFiles,
-        done: Callable[[Exception | None], None],
+        done: Done,
         alone: Callable[[], None],
     ) -> None:
         super().__init__(store)
@@ -78,22 +80,22 @@ class Accept(MailUnit):
         self._alone = alone
         self._trail = trail
         self._done = done
-        self.files = self._new = new
+        self.files = new
 
     def stage(self, batch: Batch) -> None:
-        stage_new(self.store, batch, self._mail, self._trail, self._new)
+        stage_new(self.store, batch, self._mail, self._trail, self.files)
 
     def alone(self) -> None:
         self._alone()
 
     def doubt(self) -> None:
-        self.store.deny(self._mail.id, self._new.paths)
+        self.store.deny(self._mail.id, self.files.paths)
 
     def conclude(self) -> None:
-        self._new.close()
+        self.files.close()
         if self.error is not None:
-            self._new.drop()
-            self.store.remove_files(self._mail.id, self._new.paths)
+            self.files.drop()
+            self.store.remove_files(self._mail.id, self.files.paths)
 
     def settle(self) -> None:
         self._done(self.error)
@@ -102,13 +104,13 @@ class Accept(MailUnit):
 class Record(MailUnit):
     """ports.Spool.record."""
 
-    def __init__(
-        self, store: "MailStore", outcome: Outcome, new: NewFiles, done: Callable[[Exception | None], None]
-    ) -> None:
+    files: NewFiles
+
+    def __init__(self, store: "MailStore", outcome: Outcome, new: NewFiles, done: Done) -> None:
         super().__init__(store)
         self._outcome = outcome
         self._done = done
-        self.files = self._new = new
+        self.files = new
 
     def refusal(self) -> Exception | None:
         hand = self.store.hands.get(self._outcome.mail.id)
@@ -133,7 +135,7 @@ class Record(MailUnit):
             hand.entries += 1
         store.stage_state(batch, mail_id, hand)
         for mail, trail in outcome.generated:
-            stage_new(store, batch, mail, trail, self._new)
+            stage_new(store, batch, mail, trail, self.files)
 
     def doubt(self) -> None:
         self.store.unsettled.add(self._outcome.mail.id)
@@ -142,13 +144,13 @@ class Record(MailUnit):
     def conclude(self) -> None:
         generated = {mail.id for mail, _ in self._outcome.generated}
         if self.error is None:
-            self._new.close()
+            self.files.close()
             self.store.uncertain -= generated
         else:
-            self._new.give_back()
-            self._new.drop()
+            self.files.give_back()
+            self.files.drop()
             if not generated & self.store.uncertain:
-                self.store.remove(self._new.written)
+                self.store.remove(self.files.written)
         if self.error is None or isinstance(self.error, LeaseLost):
             self.store.unsettled.discard(self._outcome.mail.id)
         if isinstance(self.error, LeaseLost):

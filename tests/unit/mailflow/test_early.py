@@ -1,7 +1,6 @@
 """A lone mail: the next hop hears of it while its commit is under way, and gets the final dot only after it."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -9,7 +8,7 @@ from posthouse.core.envelope import Envelope, Recipient
 from posthouse.core.mail import Mail, RecipientState
 from posthouse.core.smtp_reply import Reply
 from posthouse.mailflow.pipeline import Pipeline
-from posthouse.ports import ReceivedContent
+from posthouse.ports import Done, ReceivedContent
 from support.flow import FAULT, PERMANENT, A, B, Flow, flow, inventory, mail
 
 YOU = "you@ours.example"
@@ -33,7 +32,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def held(script: dict[str, list[object]] | None = None) -> tuple[Flow, list[Callable[[Exception | None], None]]]:
+def held(script: dict[str, list[object]] | None = None) -> tuple[Flow, list[Done]]:
     """Commits wait for the test."""
     made = flow(script)  # type: ignore[arg-type]
     commits = made.spool.commits = []

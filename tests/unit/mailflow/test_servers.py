@@ -1,7 +1,6 @@
 """Circuits, throttles and locked logins in the flow: who is addressed, who waits, and what becomes of the mail."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
 from posthouse.core.profile import ServerProfile
 from posthouse.core.way import WayFacts
 from posthouse.mailflow.servers import LoginUnderWay, Ticket
-from posthouse.ports import Outcome
+from posthouse.ports import Done, Outcome
 from posthouse.settings import NodeSettings
 from support.flow import FAULT, LATER, OWN, PERMANENT, RELAYED, TRANSIENT, UNCERTAIN, A, B, C, Flow, flow, mail
 
@@ -317,7 +316,7 @@ def test_one_old_mail_that_cannot_be_settled_does_not_hold_up_the_others(monkeyp
     run(made, bad, good)
     record = made.spool.record
 
-    def refusing(outcome: Outcome, done: Callable[[Exception | None], None]) -> None:
+    def refusing(outcome: Outcome, done: Done) -> None:
         if outcome.mail.id == bad.id:
             raise ValueError("a bug of ours")
         record(outcome, done)
