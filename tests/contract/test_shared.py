@@ -157,26 +157,29 @@ def test_a_rotation_encrypts_anew_and_leaves_profiles_as_they_are(shared: Shared
     assert Keyring(data_dir, {}).unseal(token) == CANARY
 
 
+class SlowCommit(files.SystemCalls):
+    """files.calls whose first commit waits until `go_on`."""
+
+    def __init__(self) -> None:
+        self.committing, self.go_on = Event(), Event()
+
+    def commit(self, transaction: files.Transaction, /) -> None:
+        if not self.committing.is_set():
+            self.committing.set()
+            assert self.go_on.wait(20)
+        super().commit(transaction)
+
+
 def test_a_secret_stored_while_a_rotation_begins_is_encrypted_anew_with_the_others(
     shared: SharedStore, data_dir: str, database: str
 ) -> None:
     shared.inventory.replace([WITH_PASSWORD], [], expected_revision=0, by="op", now=NOW, secrets=GIVEN)
     rotating = open_shared(data_dir, database)
-    committing, go_on = Event(), Event()
     real = files.calls
-
-    class Slow(files.SystemCalls):
-        """files.calls whose first commit waits."""
-
-        def commit(self, transaction: files.Transaction, /) -> None:
-            if not committing.is_set():
-                committing.set()
-                assert go_on.wait(20)
-            real.commit(transaction)
-
+    slow = SlowCommit()
     try:
         with ThreadPoolExecutor(2) as threads:
-            files.calls = Slow()
+            files.calls = slow
             other = {"exchange": {"password": Secret("text", "other")}}
             edit = threads.submit(
                 shared.inventory.replace,
@@ -187,11 +190,11 @@ def test_a_secret_stored_while_a_rotation_begins_is_encrypted_anew_with_the_othe
                 now=NOW,
                 secrets=other,
             )
-            assert committing.wait(20)
+            assert slow.committing.wait(20)
             rotation = threads.submit(rotating.inventory.rotate_secrets, by="op", now=NOW)
             with contextlib.suppress(TimeoutError):
                 rotation.result(0.2)  # it must wait; if it does not, it has missed the secret that is coming
-            go_on.set()
+            slow.go_on.set()
             assert edit.result(20) == 2
             assert rotation.result(40).secrets == 1
         (profile,) = shared.inventory.load().profiles
@@ -215,29 +218,19 @@ def test_a_change_on_top_of_another_is_refused(shared: SharedStore) -> None:
 
 def test_of_two_changes_at_once_one_is_refused(data_dir: str, database: str) -> None:
     first, second = open_shared(data_dir, database), open_shared(data_dir, database)
-    committing, go_on = Event(), Event()
     real = files.calls
-
-    class Slow:
-        """files.calls whose first commit waits."""
-
-        def commit(self, transaction: files.Transaction, /) -> None:
-            if not committing.is_set():
-                committing.set()
-                assert go_on.wait(20)
-            real.commit(transaction)
-
+    slow = SlowCommit()
     try:
         with ThreadPoolExecutor(2) as threads:
-            files.calls = Slow()  # type: ignore[assignment]
+            files.calls = slow
             one = threads.submit(first.inventory.replace, [PROFILE], [], expected_revision=0, by="one", now=1.0)
-            assert committing.wait(20)
+            assert slow.committing.wait(20)
             two = threads.submit(
                 second.inventory.replace, [{**PROFILE, "name": "other"}], [], expected_revision=0, by="two", now=2.0
             )
             with contextlib.suppress(TimeoutError):
                 two.result(0.2)  # it must wait; if it does not, it has changed the same revision
-            go_on.set()
+            slow.go_on.set()
             assert one.result(20) == 1
             with pytest.raises(RevisionConflict):
                 two.result(40)

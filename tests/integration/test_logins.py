@@ -12,7 +12,7 @@ from support.backlog_drill import send
 from support.command_line import command_line
 from support.processes import Node, serving
 from support.server_drill import events
-from support.tls_servers import NAME, ServerKind, TlsServer, tls_server
+from support.tls_servers import ServerKind, TlsServer, login_profile, tls_server
 from support.waiting import eventually
 
 RIGHT, WRONG = "correct horse", "battery staple"
@@ -25,22 +25,7 @@ own_mail = { profile = "right", from = "postmaster@right.example", postmaster = 
 def inventory(server: TlsServer, wrong: str = "TEST_WRONG", more: str = "") -> str:
     """Two profiles with one server and one user name; `wrong` is the variable of the second one's password."""
     return "".join(
-        f"""
-[[server_profiles]]
-name = "{name}"
-type = "smtp"
-servers = ["127.0.0.1:{server.port}"]
-tls = "starttls-required"
-tls_name = "{NAME}"
-tls_ca = "{server.ca}"
-username = "relay"
-password = {{ env = "{variable}" }}
-{more}
-[[rules]]
-name = "to {name}"
-match = {{ recipients = ["*@{name}.example"] }}
-relay = {{ profile = "{name}" }}
-"""
+        login_profile(name, server, f'{{ env = "{variable}" }}', more)
         for name, variable in (("right", "TEST_RIGHT"), ("wrong", wrong))
     )
 

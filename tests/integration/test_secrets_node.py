@@ -12,7 +12,7 @@ from support.backlog_drill import send
 from support.command_line import CommandLine, command_line
 from support.processes import Node, serving
 from support.server_drill import events
-from support.tls_servers import NAME, TlsServer, tls_server
+from support.tls_servers import TlsServer, login_profile, tls_server
 from support.waiting import eventually
 
 PASSWORD = "canary-password-Kz81"
@@ -20,26 +20,6 @@ OTHER_PASSWORD = "canary-other-Qy27"
 REFUSED_PASSWORD = "canary-refused-Wm93"
 API_KEY = "canary-api-key-Vt54"
 KEY_FILE = "secret.key"
-
-
-def profile(name: str, server: TlsServer, password: str) -> str:
-    """A profile and its rule; `password` in TOML."""
-    return f"""
-[[server_profiles]]
-name = "{name}"
-type = "smtp"
-servers = ["127.0.0.1:{server.port}"]
-tls = "starttls-required"
-tls_name = "{NAME}"
-tls_ca = "{server.ca}"
-username = "relay"
-password = {password}
-
-[[rules]]
-name = "to {name}"
-match = {{ recipients = ["*@{name}.example"] }}
-relay = {{ profile = "{name}" }}
-"""
 
 
 CORE = f"""
@@ -161,7 +141,7 @@ def test_a_stored_password_logs_in_and_is_found_nowhere_else(
         tls_server(logins={"relay": "x"}, auth_reply=repeats) as bad,
         serving(
             tmp_path,
-            profile("good", good, f'"{PASSWORD}"') + profile("bad", bad, f'"{REFUSED_PASSWORD}"') + CORE,
+            login_profile("good", good, f'"{PASSWORD}"') + login_profile("bad", bad, f'"{REFUSED_PASSWORD}"') + CORE,
         ) as node,
     ):
         monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(node.data_dir))
@@ -169,14 +149,14 @@ def test_a_stored_password_logs_in_and_is_found_nowhere_else(
         relayed(node, good, 1)
         send(node.port, "you@bad.example", 1)
         eventually(lambda: bad.logins, "the login that is refused")
-        text = profile("good", good, f'"{PASSWORD}"')
+        text = login_profile("good", good, f'"{PASSWORD}"')
         said = ask_everything(node, cli, text)
         assert "535 5.7.8" in "".join(said.values())
         assert "C: AUTH PLAIN ***" in "".join(said.values())
         assert "good: ok, 1 of 1 servers can be used" in said["profile test good"]
         look(node, said, keys)
         # An edit, a rotation and a second one while the node runs.
-        good_again = profile("good", good, f'"{OTHER_PASSWORD}"')
+        good_again = login_profile("good", good, f'"{OTHER_PASSWORD}"')
         assert node.api("POST", "config/apply", document(good_again))[0] == 200
         assert node.api("POST", "config/apply", document(text))[0] == 200
         revision: Any = node.get("config")
@@ -209,7 +189,9 @@ def test_a_lost_key_stops_logins_of_stored_passwords_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: CommandLine
 ) -> None:
     with tls_server(logins={"relay": PASSWORD}, auth_required=True) as server:
-        text = profile("good", server, f'"{PASSWORD}"') + profile("by-env", server, '{ env = "TEST_PASSWORD" }')
+        text = login_profile("good", server, f'"{PASSWORD}"') + login_profile(
+            "by-env", server, '{ env = "TEST_PASSWORD" }'
+        )
         environment = {"TEST_PASSWORD": PASSWORD}
         with serving(tmp_path, text, environment=environment) as node:
             monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(node.data_dir))

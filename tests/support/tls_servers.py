@@ -635,3 +635,23 @@ def _subject(connection: ssl.SSLSocket) -> str:
     shown = connection.getpeercert() or {}
     names = {name: value for part in cast(Any, shown).get("subject", ()) for name, value in part}
     return names.get("commonName") or ", ".join(names.values())
+
+
+def login_profile(name: str, server: TlsServer, password: str, more: str = "") -> str:
+    """A profile that logs in as `relay`, and the rule for its domain, in TOML, as `password` and `more` are."""
+    return f"""
+[[server_profiles]]
+name = "{name}"
+type = "smtp"
+servers = ["127.0.0.1:{server.port}"]
+tls = "starttls-required"
+tls_name = "{NAME}"
+tls_ca = "{server.ca}"
+username = "relay"
+password = {password}
+{more}
+[[rules]]
+name = "to {name}"
+match = {{ recipients = ["*@{name}.example"] }}
+relay = {{ profile = "{name}" }}
+"""

@@ -7,11 +7,10 @@ Standards: RFC 3986 section 3; seed 3.7 (View scan details); design section 2.12
 import re
 
 from posthouse.core.fields import has_control
-from posthouse.core.uri import Problem, parse_host, plain_path, split_port
+from posthouse.core.uri import Problem, parse_host, parse_port, plain_path, split_port, without_query
 
 PORTS = {"http": 80, "https": 443}
 _START = re.compile(r"(https?)://", re.IGNORECASE)
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _EXAMPLE = "Write it like https://core.example."
 
 
@@ -25,13 +24,7 @@ def parse_public_url(text: str) -> str | tuple[Problem, ...]:
         return (Problem("scheme", "An absolute URL of scheme http or https is needed.", _EXAMPLE),)
     problems: list[Problem] = []
     scheme, rest = found.group(1).lower(), text[found.end() :]
-    rest, hash_sign, _ = rest.partition("#")
-    if hash_sign:
-        problems.append(Problem("fragment", "No fragment (#) is allowed.", "Leave out # and what follows."))
-    rest, question_mark, _ = rest.partition("?")
-    if question_mark:
-        problems.append(Problem("query", "No query (?) is allowed.", "Leave out ? and what follows."))
-    authority, slash, tail = rest.partition("/")
+    authority, slash, tail = without_query(rest, problems).partition("/")
     _, at_sign, authority = authority.rpartition("@")
     if at_sign:
         problems.append(Problem("user info", "No user info (before @) is allowed.", "Leave it out."))
@@ -41,11 +34,8 @@ def parse_public_url(text: str) -> str | tuple[Problem, ...]:
         problems.append(host)
         host = ""
     port = ""
-    if port_text is not None:
-        if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
-            problems.append(Problem("port", "This is no port.", "Write a number from 1 to 65535, or no colon."))
-        elif int(port_text) != PORTS[scheme]:
-            port = f":{port_text}"
+    if port_text is not None and (number := parse_port(port_text, problems, 1)) != PORTS[scheme]:
+        port = f":{number}"
     path = (slash + tail).removesuffix("/") if tail else ""
     if path and not plain_path(path):
         problems.append(Problem("path", "This is no plain absolute path.", "Write it like /core."))

@@ -76,13 +76,7 @@ def parse_specification(text: str, service_type: ServiceType) -> Specification |
         return (Problem("specification", f"It has more than {LONGEST} characters.", f"Write it as {example}."),)
     problems: list[Problem] = []
     scheme, rest = _split_scheme(text, service_type, problems)
-    rest, hash_sign, _ = rest.partition("#")
-    if hash_sign:
-        problems.append(Problem("fragment", "No fragment (#) is allowed.", "Leave out # and what follows."))
-    rest, question_mark, _ = rest.partition("?")
-    if question_mark:
-        problems.append(Problem("query", "No query (?) is allowed.", "Leave out ? and what follows."))
-    authority, slash, tail = rest.partition("/")
+    authority, slash, tail = without_query(rest, problems).partition("/")
     path = slash + tail
     if row.socket_path and slash and not authority:
         problems.extend(_check_socket_path(path))
@@ -100,9 +94,20 @@ def parse_specification(text: str, service_type: ServiceType) -> Specification |
             problems.append(found)
         else:
             host = found
-    port = scheme.port if port_text is None else _parse_port(port_text, problems, 1)
+    port = scheme.port if port_text is None else parse_port(port_text, problems, 1)
     path = _parse_path(path, row, problems)
     return tuple(problems) or Specification(scheme.name, host, port, path)
+
+
+def without_query(rest: str, problems: list[Problem]) -> str:
+    """What stands before a query and a fragment, neither of which is allowed."""
+    rest, hash_sign, _ = rest.partition("#")
+    if hash_sign:
+        problems.append(Problem("fragment", "No fragment (#) is allowed.", "Leave out # and what follows."))
+    rest, question_mark, _ = rest.partition("?")
+    if question_mark:
+        problems.append(Problem("query", "No query (?) is allowed.", "Leave out ? and what follows."))
+    return rest
 
 
 def parse_host(text: str) -> str | Problem:
@@ -153,7 +158,7 @@ def parse_address(text: str) -> tuple[str, int] | list[Problem]:
         host = ""
     if port_text is None and host_text is not None:
         problems.append(Problem("port", "The port is missing.", "Write HOST:PORT."))
-    port = _parse_port(port_text, problems, 0) if port_text is not None else 0
+    port = parse_port(port_text, problems, 0) if port_text is not None else 0
     return problems or (host, port)
 
 
@@ -234,7 +239,8 @@ def split_port(authority: str, problems: list[Problem]) -> tuple[str | None, str
     return host, port if colon else None
 
 
-def _parse_port(text: str, problems: list[Problem], least: int) -> int:
+def parse_port(text: str, problems: list[Problem], least: int) -> int:
+    """The port, or 0 and a problem."""
     if text == "0" and least == 0:
         return 0
     if _PORT.fullmatch(text) and int(text) <= 65535:
