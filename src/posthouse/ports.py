@@ -332,10 +332,12 @@ class InventoryStore(Protocol):
         by: str,
         now: float,
         secrets: Secrets | None = None,
+        what: str = "inventory changed",
     ) -> int:
-        """Makes exactly these profiles and rules the inventory, in one transaction; writes an audit row;
-        returns the new revision (the old one if nothing changed). RevisionConflict if another change came first.
-        A profile whose document and secrets did not change keeps its revision, another gets the new one.
+        """Makes exactly these profiles and rules the inventory, in one transaction; writes an audit row `what` with
+        every difference, before and after, secrets masked; returns the new revision (the old one if nothing changed).
+        RevisionConflict if another change came first. A profile whose document and secrets did not change keeps its
+        revision, another gets the new one.
 
         `secrets`: what `{ set = true }` stands for: a text, which is encrypted, or a stored secret (of a profile
         that is renamed). Where nothing is given, what the profile of that name has. SecretKeyUnusable if a text

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from threading import RLock
 
 from posthouse.core.fields import Secret, name_key
+from posthouse.core.inventory import diff, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.owner import Start
 from posthouse.core.profile import KEPT, SECRET_FIELDS
@@ -64,6 +65,7 @@ class MemoryInventory:
         by: str,
         now: float,
         secrets: Secrets | None = None,
+        what: str = "inventory changed",
     ) -> int:
         with self.lock:
             if expected_revision != self.stored.revision:
@@ -75,8 +77,13 @@ class MemoryInventory:
                 return self.stored.revision
             revision = self.stored.revision + 1
             kept = [p if p.revision else replace(p, revision=revision) for p in new]
+            differences = (
+                *diff([document for document, _ in old], self.stored.rules, profiles, rules),
+                *secrets_replaced(old, [(p.document, p.secrets) for p in new]),
+            )
             self.stored = StoredInventory(revision, tuple(kept), tuple(rules))
-            self.rows.insert(0, {"id": len(self.rows) + 1, "at": now, "by": by, "what": "inventory", "detail": {}})
+            detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
+            self.note(by=by, what=what, detail=detail, now=now)
             return revision
 
     def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:

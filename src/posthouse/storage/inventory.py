@@ -11,6 +11,7 @@ from secrets import token_hex
 from sqlalchemy import Connection, delete, insert, select, update
 
 from posthouse.core.fields import Secret, name_key
+from posthouse.core.inventory import diff, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.ports import RevisionConflict, Rotated, SecretUnreadable, StoredInventory, StoredProfile
@@ -45,6 +46,7 @@ class Inventory:
         by: str,
         now: float,
         secrets: Secrets | None = None,
+        what: str = "inventory changed",
     ) -> int:
         with self._database.write() as connection:
             _hold(connection)
@@ -73,12 +75,13 @@ class Inventory:
                 )
             for position, document in enumerate(rules):
                 connection.execute(insert(schema.rule).values(position=position, document=json.dumps(document)))
-            detail = {
-                "revision": revision,
-                "server_profiles": [p["name"] for p in profiles],
-                "rules": [r["name"] for r in rules],
-            }
-            _changed(connection, revision, by, now, "inventory", detail)
+            old_profiles = [(p.document, p.secrets) for p in old.profiles]
+            differences = (
+                *diff([document for document, _ in old_profiles], old.rules, profiles, rules),
+                *secrets_replaced(old_profiles, zip(profiles, sealed, strict=True)),
+            )
+            detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
+            _changed(connection, revision, by, now, what, detail)
             return revision
 
     def note(self, *, by: str, what: str, detail: Document, now: float) -> None:

@@ -21,7 +21,7 @@ from posthouse.core.service_type import ServiceType
 from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import Key, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
-from posthouse.web.config import unstorable
+from posthouse.web.changing import unstorable
 from posthouse.web.inventory import stored_profile
 from posthouse.web.problems import Json, Problem, invalid
 from posthouse.web.rate import Rate
