@@ -1,4 +1,4 @@
-"""Where a mail of a server profile would go first now: its preference order, and what the workers know of them.
+"""Where a mail goes first now: the preference order of its server profile, and what the workers know of the servers.
 
 Each worker has circuits and limits of its own, and nobody knows which one takes the next mail; so the answer may be
 several servers. The start of round-robin is known to each worker alone, that of random-start to nobody: `start` says
