@@ -21,9 +21,9 @@ from posthouse.core.mail import (
 )
 from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
+from posthouse.core.past_mail import PastMail
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageResult
-from posthouse.core.replay import PastMail
 from posthouse.core.smtp_reply import Reply
 
 

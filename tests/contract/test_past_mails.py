@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from posthouse.core.mail import Mail, TrailEntry
-from posthouse.core.replay import PastMail, PastRecipient
+from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.storage.history import History
 from posthouse.storage.spool import MailSpool
 from support.flow import FakeClock, mail

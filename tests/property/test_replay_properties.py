@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from posthouse.core.inventory import Inventory, build_inventory
 from posthouse.core.mail import MailId
-from posthouse.core.replay import Differs, OwnRoute, PastMail, PastRecipient, Replay, Replayed
+from posthouse.core.past_mail import PastMail, PastRecipient
+from posthouse.core.replay import Differs, OwnRoute, Replay, Replayed
 
 PATTERNS = ["*@x.example", "*@*.x.example", "a@x.example", "b@y.example", "*@y.example", "postmaster"]
 ADDRESSES = ["a@x.example", "b@x.example", "a@z.x.example", "b@y.example", "postmaster", "postmaster@x.example"]

@@ -9,8 +9,8 @@ from posthouse.core.fields import Secret, name_key
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
+from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.core.profile import KEPT, SECRET_FIELDS
-from posthouse.core.replay import PastMail, PastRecipient
 from posthouse.ports import (
     Acted,
     CommandProgress,

@@ -11,37 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from posthouse.core.inventory import Inventory
-from posthouse.core.mail import MailId
+from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.core.profile_change import Aspect, changed_aspects
 
 NOT_SEEN = (
     "Recipients that were refused are not in the history, so a replay cannot tell which of them would be accepted. "
     "Mail that posthouse itself generates is left out."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class PastRecipient:
-    """One recipient of the history, and what was decided then."""
-
-    address: str
-    """Where it went."""
-    rule: str
-    """Empty for mail to a postmaster that went by `own_mail`."""
-    profile: str
-    """Also after an operator rerouted it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PastMail:
-    """What the policy was asked with."""
-
-    id: MailId
-    received_at: float
-    """Epoch seconds."""
-    client: str
-    reverse_path: str
-    recipients: tuple[PastRecipient, ...]
 
 
 @dataclass(frozen=True, slots=True)

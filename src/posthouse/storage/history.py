@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 
 from posthouse.core.mail import RecipientState
-from posthouse.core.replay import PastMail, PastRecipient
+from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.ports import MailQuery
 from posthouse.storage import schema, shards
 from posthouse.storage.database import Database, check_version, is_sqlite, open_postgresql, open_sqlite

@@ -6,11 +6,10 @@ import pytest
 
 from posthouse.core.inventory import Inventory, apply_document, build_inventory
 from posthouse.core.mail import MailId
+from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.core.replay import (
     Differs,
     OwnRoute,
-    PastMail,
-    PastRecipient,
     Replay,
     Replayed,
     otherwise_sentence,

@@ -3,7 +3,7 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from posthouse.web import config, inventory, keys, mails, profile_tests, queue
+from posthouse.web import config, explanations, inventory, keys, mails, profile_tests, queue
 from posthouse.web.auth import RIGHTS, GuardedRoute, Right, Role, may
 from support.rest import INVENTORY, ROLES, Rest
 
@@ -64,6 +64,7 @@ def test_nothing_is_answered_without_a_key(method: str, path: str, body: object,
 def test_the_table_of_operations_is_complete() -> None:
     routers = (
         inventory.router,
+        explanations.router,
         profile_tests.router,
         mails.router,
         queue.router,
