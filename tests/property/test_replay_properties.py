@@ -92,8 +92,8 @@ def test_neighbours_that_change_places_differ_exactly_where_both_match_and_none_
     assert [(one.mail, one.address) for one in told.items] == expected
     assert told.count == len(expected)
     for one in told.items:
-        assert (one.before.rule, one.after.rule) == (rules[at]["name"], rules[at + 1]["name"])
-        assert one.differs[0] is Differs.RULE
+        assert (one.change.before.rule, one.change.after.rule) == (rules[at]["name"], rules[at + 1]["name"])
+        assert one.change.differs[0] is Differs.RULE
 
 
 @given(SOME_RULES, SOME_RULES, OWN, MAILS)
@@ -102,7 +102,8 @@ def test_there_and_back_again_differs_in_the_same_recipients(
 ) -> None:
     there = _replay(_inventory(rules), _inventory(others), own, mails)
     back = _replay(_inventory(others), _inventory(rules), own, mails)
-    assert [(o.mail, o.address, o.before, o.after) for o in there.items] == [
-        (o.mail, o.address, o.after, o.before) for o in back.items
+    assert [(o.mail, o.address, o.change.before, o.change.after) for o in there.items] == [
+        (o.mail, o.address, o.change.after, o.change.before) for o in back.items
     ]
-    assert all(one.sentence for one in (*there.items, *back.items))
+    assert sum(count for _, count in there.changes) == there.count == len(there.items)
+    assert all(one.change.sentence for one in (*there.items, *back.items))

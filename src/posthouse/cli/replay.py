@@ -29,7 +29,7 @@ def replay(
     ],
     last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="Mails of the history.")] = 1000,
     prune: PruneOption = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Differences shown.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Mails shown.")] = 20,
     as_json: JsonOption = False,
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
@@ -49,13 +49,25 @@ def replay(
 
 def _show(answer: Mapping[str, object], limit: int) -> None:
     line(answer.get("sentence"))
-    by = mapping(answer.get("by"))
-    if by:
-        line("Recipients by what differs: " + ", ".join(f"{what} {count}" for what, count in by.items()))
+    changes = mappings(answer.get("changes"))
+    if changes:
         line("")
+        table(
+            ("Recipients", "In force", "With the file", "What differs"),
+            (
+                (
+                    change.get("recipients"),
+                    _treatment(mapping(change.get("before"))),
+                    _treatment(mapping(change.get("after"))),
+                    _what(change),
+                )
+                for change in changes
+            ),
+            "",
+        )
         items = mappings(answer.get("items"))[:limit]
         table(
-            ("Mail", "Received", "Recipient", "In force", "With the file", "Differs"),
+            ("Mail", "Received", "Recipient", "In force", "With the file"),
             (
                 (
                     item.get("mail"),
@@ -63,17 +75,14 @@ def _show(answer: Mapping[str, object], limit: int) -> None:
                     item.get("recipient"),
                     _treatment(mapping(item.get("before"))),
                     _treatment(mapping(item.get("after"))),
-                    ", ".join(_texts(item.get("differs"))),
                 )
                 for item in items
             ),
             "",
         )
-        for told in dict.fromkeys(_servers(item) for item in items if "servers" in _texts(item.get("differs"))):
-            line(told)
         count = answer.get("count")
         if isinstance(count, int) and count > len(items):
-            line(f"{count - len(items):,} more differences: --limit shows up to 1,000 of them.")
+            line(f"{count - len(items):,} more recipients: --limit shows up to 1,000.")
         line("")
     otherwise = mapping(answer.get("decided_otherwise")).get("sentence")
     for sentence in (otherwise, answer.get("not_seen")):
@@ -87,12 +96,13 @@ def _treatment(treatment: Record) -> str:
     return f"{treatment.get('rule') or 'own_mail'} > {treatment.get('profile')}"
 
 
-def _servers(item: Record) -> str:
-    """The lists of servers, told once for all mails."""
-    before, after = mapping(item.get("before")), mapping(item.get("after"))
-    old, new = (", ".join(_texts(each.get("servers"))) or "no SMTP profile" for each in (before, after))
-    name, other = before.get("profile"), after.get("profile")
-    return f"{name}: {old} -> {f'{other}: ' if other != name else ''}{new}"
+def _what(change: Record) -> str:
+    """The sentence, and both lists where the servers are others."""
+    said = str(change.get("sentence"))
+    if "servers" not in _texts(change.get("differs")):
+        return said
+    old, new = (", ".join(_texts(mapping(change.get(name)).get("servers"))) for name in ("before", "after"))
+    return f"{said}: {old or 'none'} -> {new or 'none'}"
 
 
 def _texts(value: object) -> list[str]:

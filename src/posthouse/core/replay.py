@@ -20,6 +20,9 @@ NOT_SEEN = (
 )
 
 
+CHANGES_TOLD = 100
+
+
 @dataclass(frozen=True, slots=True)
 class OwnRoute:
     """`own_mail` as far as it decides on incoming mail."""
@@ -56,11 +59,9 @@ class Treatment:
 
 
 @dataclass(frozen=True, slots=True)
-class OtherTreatment:
-    """One recipient whom the other inventory treats differently."""
+class Change:
+    """What the other inventory would do instead; the same for many recipients."""
 
-    mail: PastMail
-    address: str
     before: Treatment
     """By the inventory in force."""
     after: Treatment
@@ -91,6 +92,15 @@ class OtherTreatment:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherTreatment:
+    """One recipient whom the other inventory treats differently."""
+
+    mail: PastMail
+    address: str
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """What came of it."""
 
@@ -102,6 +112,8 @@ class Replayed:
     """Recipients that would be treated differently."""
     by: tuple[tuple[Differs, int], ...]
     """How many of them differ in what, those with none left out; one may differ in several."""
+    changes: tuple[tuple[Change, int], ...]
+    """Each with its recipients, most of them first; up to `CHANGES_TOLD`."""
     items: tuple[OtherTreatment, ...]
     """In the order taken, up to the most that were asked for."""
     decided_otherwise: int
@@ -115,6 +127,7 @@ class Replay:
         self._in_force, self._other, self._own, self._most = in_force, other, own, most
         self._mails = self._recipients = self._mails_differ = self._count = self._otherwise = 0
         self._by: Counter[Differs] = Counter()
+        self._changes: Counter[Change] = Counter()
         self._items: list[OtherTreatment] = []
         self._aspects: dict[tuple[str, str], tuple[Aspect, ...]] = {}
         """By the names of both profiles: compared once."""
@@ -134,8 +147,10 @@ class Replay:
             found = True
             self._count += 1
             self._by.update(differs)
+            change = Change(before, after, differs)
+            self._changes[change] += 1
             if len(self._items) < self._most:
-                self._items.append(OtherTreatment(mail, recipient.address, before, after, differs))
+                self._items.append(OtherTreatment(mail, recipient.address, change))
         self._mails_differ += found
 
     def told(self) -> Replayed:
@@ -146,6 +161,7 @@ class Replay:
             mails_differ=self._mails_differ,
             count=self._count,
             by=tuple([(differs, self._by[differs]) for differs in Differs if self._by[differs]]),
+            changes=tuple(self._changes.most_common(CHANGES_TOLD)),
             items=tuple(self._items),
             decided_otherwise=self._otherwise,
         )

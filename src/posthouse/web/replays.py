@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from posthouse.core.replay import (
     NOT_SEEN,
+    Change,
     OtherTreatment,
     OwnRoute,
     Replay,
@@ -27,6 +28,22 @@ DIFFERENCES_TOLD = 1000
 PAGE = 250
 """Mails read at once: this many with all their recipients are in memory."""
 
+_CHANGE = {
+    "before": {
+        "rule": "inbound",
+        "profile": "exchange",
+        "refused": False,
+        "servers": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
+    },
+    "after": {
+        "rule": "inbound",
+        "profile": "exchange",
+        "refused": False,
+        "servers": ["smtp://10.0.0.2:2525"],
+    },
+    "differs": ["servers"],
+    "sentence": "relayed by exchange, whose servers change",
+}
 _ANSWER = {
     "sentence": "Of the last 1,000 mails this file would treat 1 differently.",
     "mails": 1000,
@@ -35,6 +52,7 @@ _ANSWER = {
     "mails_differ": 1,
     "count": 1,
     "by": {"servers": 1},
+    "changes": [{"recipients": 1, **_CHANGE}],
     "items": [
         {
             "mail": "01K9Z6Q3W8V5T2",
@@ -42,20 +60,7 @@ _ANSWER = {
             "client": "192.0.2.7",
             "from": "a@example.net",
             "recipient": "b@ours.example",
-            "before": {
-                "rule": "inbound",
-                "profile": "exchange",
-                "refused": False,
-                "servers": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
-            },
-            "after": {
-                "rule": "inbound",
-                "profile": "exchange",
-                "refused": False,
-                "servers": ["smtp://10.0.0.2:2525"],
-            },
-            "differs": ["servers"],
-            "sentence": "relayed by exchange, whose servers change",
+            **_CHANGE,
         }
     ],
     "decided_otherwise": {"count": 0, "sentence": ""},
@@ -91,9 +96,10 @@ class ReplayQuestion(BaseModel):
 )
 def replay_rules(tools: Tools, question: ReplayQuestion) -> Json:
     """Each recipient is asked for twice: of the inventory in force, and of the one given. `count` has all recipients
-    that would be treated differently, `items` the first 1000 of them, `by` how many differ in what: `refused`,
-    `accepted`, `rule`, `profile`, or `servers`, `preference`, `tls`, `login` of the server profile (one may differ in
-    several). `since` is when the oldest of the mails was received, null if there are none.
+    that would be treated differently, `items` the first 1000 of them, `changes` sums up what would change (the 100
+    with most recipients), `by` how many differ in what: `refused`, `accepted`, `rule`, `profile`, or `servers`,
+    `preference`, `tls`, `login` of the server profile (one may differ in several). `since` is when the oldest of the
+    mails was received, null if there are none.
 
     `decided_otherwise` counts recipients for whom the policy in force decides otherwise than was decided when mail
     came. `not_seen` says what a replay cannot know. Nothing is sent and nothing is kept.
@@ -115,6 +121,7 @@ def replay_rules(tools: Tools, question: ReplayQuestion) -> Json:
             "mails_differ": told.mails_differ,
             "count": told.count,
             "by": {differs.value: count for differs, count in told.by},
+            "changes": [{"recipients": count, **_change_json(change)} for change, count in told.changes],
             "items": [_item_json(each) for each in told.items],
             "decided_otherwise": {"count": told.decided_otherwise, "sentence": otherwise_sentence(told)},
             "not_seen": NOT_SEEN,
@@ -141,10 +148,16 @@ def _item_json(found: OtherTreatment) -> dict[str, object]:
         "client": mail.client,
         "from": mail.reverse_path,
         "recipient": found.address,
-        "before": _treatment_json(found.before),
-        "after": _treatment_json(found.after),
-        "differs": [differs.value for differs in found.differs],
-        "sentence": found.sentence,
+        **_change_json(found.change),
+    }
+
+
+def _change_json(change: Change) -> dict[str, object]:
+    return {
+        "before": _treatment_json(change.before),
+        "after": _treatment_json(change.after),
+        "differs": [differs.value for differs in change.differs],
+        "sentence": change.sentence,
     }
 
 

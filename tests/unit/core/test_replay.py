@@ -64,7 +64,8 @@ def test_recipients_and_mails_are_counted_apart() -> None:
     assert (told.mails, told.recipients, told.mails_differ, told.count) == (2, 3, 1, 2)
     assert [(one.mail.id, one.address) for one in told.items] == [("m1", "a@ours.example"), ("m1", "b@ours.example")]
     assert told.by == ((Differs.PROFILE, 2), (Differs.SERVERS, 2))
-    assert told.items[0].sentence == "relayed by archive instead of exchange, with other servers"
+    assert told.changes == ((told.items[0].change, 2),)
+    assert told.items[0].change.sentence == "relayed by archive instead of exchange, with other servers"
     assert replayed_sentence(told, 2) == "Of the last 2 mails this file would treat 1 differently."
     assert replayed_sentence(told, 5) == "Of all 2 mails in the history this file would treat 1 differently."
 
@@ -73,18 +74,18 @@ def test_who_would_be_refused_and_who_accepted() -> None:
     only_vip = inventory([EXCHANGE, ARCHIVE], [VIP])
     told = replay(NOW, only_vip, mail(1, "a@ours.example"))
     assert told.by == ((Differs.REFUSED, 1),)
-    assert told.items[0].after.profile == ""
-    assert told.items[0].sentence == "no rule matches any more: refused"
+    assert told.items[0].change.after.profile == ""
+    assert told.items[0].change.sentence == "no rule matches any more: refused"
     told = replay(only_vip, NOW, mail(1, "a@ours.example"))
     assert told.by == ((Differs.ACCEPTED, 1),)
-    assert told.items[0].sentence == "refused now, would be relayed by exchange"
+    assert told.items[0].change.sentence == "refused now, would be relayed by exchange"
     assert told.decided_otherwise == 1
 
 
 def test_another_rule_with_the_same_profile_is_a_difference() -> None:
     told = replay(NOW, inventory([EXCHANGE], [INBOUND]), mail(1, "boss@ours.example", rule="vip"))
     assert told.by == ((Differs.RULE, 1),)
-    assert told.items[0].sentence == "rule inbound decides instead of rule vip"
+    assert told.items[0].change.sentence == "rule inbound decides instead of rule vip"
 
 
 @pytest.mark.parametrize(
@@ -106,19 +107,30 @@ def test_a_profile_that_is_changed(changes: dict[str, Any], differs: list[Differ
     after = inventory([{**EXCHANGE, **changes}, ARCHIVE], [VIP, INBOUND])
     told = replay(NOW, after, mail(1, "a@ours.example"))
     assert [differ for differ, _ in told.by] == differs
-    assert [one.sentence for one in told.items] == ([sentence] if sentence else [])
+    assert [one.change.sentence for one in told.items] == ([sentence] if sentence else [])
 
 
 def test_a_profile_under_another_name_leads_to_the_same_servers() -> None:
     after = inventory([{**EXCHANGE, "name": "new"}], [VIP, rule("inbound", "new", recipients=["*@ours.example"])][1:])
     told = replay(NOW, after, mail(1, "a@ours.example"))
     assert told.by == ((Differs.PROFILE, 1),)
-    assert told.items[0].sentence == "relayed by new instead of exchange, which leads to the same servers"
+    assert told.items[0].change.sentence == "relayed by new instead of exchange, which leads to the same servers"
 
 
 def test_only_so_many_differences_are_kept_and_all_are_counted() -> None:
     told = replay(NOW, inventory([EXCHANGE], []), *(mail(n, "a@ours.example") for n in range(5)), most=2)
     assert (told.count, told.mails_differ, [one.mail.id for one in told.items]) == (5, 5, ["m0", "m1"])
+
+
+def test_the_changes_are_summed_up_most_recipients_first() -> None:
+    after = inventory([EXCHANGE, ARCHIVE], [rule("rest", recipients=["*@ours.example"])])
+    mails = [mail(1, "boss@ours.example", "a@ours.example"), mail(2, "b@ours.example")]
+    told = replay(NOW, after, *mails, most=0)
+    assert told.items == ()
+    assert [(change.before.rule, change.after.rule, count) for change, count in told.changes] == [
+        ("inbound", "rest", 2),
+        ("vip", "rest", 1),
+    ]
 
 
 def test_what_was_decided_otherwise_then_is_counted_apart() -> None:
@@ -134,10 +146,12 @@ def test_a_rewritten_postmaster_without_a_rule_goes_by_own_mail() -> None:
     assert (told.count, told.decided_otherwise) == (0, 0)
     moved = inventory([EXCHANGE, {**ARCHIVE, "servers": ["10.0.0.4"]}], [VIP, INBOUND])
     (one,) = replay(NOW, moved, past).items
-    assert (one.before.rule, one.after.servers) == ("", ("smtp://10.0.0.4:25",))
+    assert (one.change.before.rule, one.change.after.servers) == ("", ("smtp://10.0.0.4:25",))
     caught = inventory([EXCHANGE, ARCHIVE], [rule("own", recipients=["*@own.example"])])
     (one,) = replay(NOW, caught, past).items
-    assert one.sentence.startswith("rule own decides instead of own_mail; relayed by exchange instead of archive")
+    assert one.change.sentence.startswith(
+        "rule own decides instead of own_mail; relayed by exchange instead of archive"
+    )
     without = replay(NOW, NOW, past, own=None)
     assert (without.count, without.decided_otherwise) == (0, 1)
 
@@ -145,7 +159,7 @@ def test_a_rewritten_postmaster_without_a_rule_goes_by_own_mail() -> None:
 def test_an_own_mail_profile_that_the_file_lacks_is_told() -> None:
     past = mail(1, "admin@own.example", rule="", profile="archive")
     (one,) = replay(NOW, inventory([EXCHANGE], [INBOUND]), past).items
-    assert one.sentence == (
+    assert one.change.sentence == (
         "relayed by archive, whose servers change; there is no SMTP server profile archive, so it would wait"
     )
 

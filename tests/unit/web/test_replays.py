@@ -54,6 +54,8 @@ def test_each_difference_is_told_newest_mail_first_and_nothing_is_saved() -> Non
             "relayed by archive instead of exchange, with other servers and preference",
         }
     ]
+    changed = {name: told["items"][0][name] for name in ("before", "after", "differs", "sentence")}
+    assert told["changes"] == [{"recipients": 1, **changed}]
     told = replay(rest, PRUNED, prune=True)
     assert [(item["mail"], item["after"]["refused"]) for item in told["items"]] == [
         ("01mail0002", True),
