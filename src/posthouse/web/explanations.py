@@ -32,6 +32,7 @@ RECIPIENTS_EXPLAINED = 100
 NEW_SERVER = "it is not in force, so no worker knows it"
 OTHER_CONNECTION = "the workers know it with other TLS settings or another login"
 NOT_TOLD = "no worker has told of it yet"
+NO_WORKER = "no worker is running"
 
 _Text = Annotated[str, StringConstraints(strict=True, max_length=1000)]
 _STATE_FACTS = ("server", "circuit", "reason", "next_probe", "in_use", "limit")
@@ -137,8 +138,9 @@ def explain_rules(tools: Tools, question: Question) -> Json:
     if faults:
         raise invalid(faults)
     in_force = snapshot(stored)
-    states = tools.commands.server_states(tools.clock.now())
-    answering = _Answering(asked or in_force, in_force, states, tools.settings)
+    now = tools.clock.now()
+    states, running = tools.commands.server_states(now), bool(tools.commands.workers(now))
+    answering = _Answering(asked or in_force, in_force, states, running, tools.settings)
     return Json({"items": [answering.answer(question, to) for to in question.to], "next": None})
 
 
@@ -147,6 +149,8 @@ class _Answering:
     asked: Inventory
     in_force: Inventory
     states: Sequence[ServerState]
+    running: bool
+    """A worker is."""
     settings: NodeSettings
 
     def answer(self, question: Question, to: str) -> dict[str, object]:
@@ -183,8 +187,9 @@ class _Answering:
             return [], dict.fromkeys(profile.server_texts, NEW_SERVER)
         in_force = before.server_texts
         alike = connects_alike(before, profile)
+        not_told = NOT_TOLD if self.running else NO_WORKER
         unknown = {
-            server: NEW_SERVER if server not in in_force else NOT_TOLD if alike else OTHER_CONNECTION
+            server: NEW_SERVER if server not in in_force else not_told if alike else OTHER_CONNECTION
             for server in profile.server_texts
         }
         live = [

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from posthouse.settings import NodeSettings, OwnMail
-from posthouse.web.explanations import NEW_SERVER, NOT_TOLD, OTHER_CONNECTION
+from posthouse.web.explanations import NEW_SERVER, NO_WORKER, NOT_TOLD, OTHER_CONNECTION
 from support.rest import Rest
 
 CANARY = "canary-in-a-coal-mine"
@@ -78,6 +78,12 @@ def test_a_server_of_which_no_worker_has_told_is_not_known() -> None:
         ("not known", NOT_TOLD, None)
     ] * 2
     assert item["now"] == f"The mail goes to {FIRST}, whose state is not known."
+
+
+def test_without_a_worker_nothing_is_known_and_that_is_said() -> None:
+    rest = with_one_down(Rest())
+    rest.clock.epoch += 15
+    assert [(s["circuit"], s["why"]) for s in explain(rest)["states"]] == [(None, NO_WORKER)] * 2
 
 
 @pytest.mark.parametrize(
