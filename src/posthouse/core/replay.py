@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from posthouse.core.inventory import Inventory
 from posthouse.core.past_mail import PastMail, PastRecipient
-from posthouse.core.profile_change import Aspect, changed_aspects
+from posthouse.core.profile_aspect import Aspect, changed_aspects
 
 NOT_SEEN = (
     "Recipients that were refused are not in the history, so a replay cannot tell which of them would be accepted. "

@@ -14,7 +14,7 @@ from posthouse.core.inventory import Inventory
 from posthouse.core.network import parse_client
 from posthouse.core.policy import Decision
 from posthouse.core.profile import ServerProfile
-from posthouse.core.profile_change import connects_alike
+from posthouse.core.profile_aspect import connects_alike
 from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import ServerState
 from posthouse.settings import NodeSettings
