@@ -21,6 +21,7 @@ from posthouse.core.mail import (
 )
 from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
+from posthouse.core.past_mail import PastMail
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageResult
 from posthouse.core.smtp_reply import Reply
@@ -504,6 +505,10 @@ class History(Protocol):
 
     def mail(self, mail_id: str) -> Mapping[str, object] | None:
         """One mail whole: session, recipients, attempts, trail, contents (kind and size only)."""
+
+    def past_mails(self, limit: int, before: str = "") -> list[PastMail]:
+        """What the policy was asked with for received mails (own mail is left out), newest first, all recipients of
+        each; only mails with an id below `before`."""
 
     def queue(self) -> list[Mapping[str, object]]:
         """Per profile: {profile, queued, held, oldest_at, next_due}."""
