@@ -92,9 +92,9 @@ class Inventory:
         """All stored secrets under a new key, in one transaction; only then is the old one dropped.
 
         Profiles keep their revisions: no connection and no login is touched. Raises SecretUnreadable, with nothing
-        changed, if a secret cannot be read.
+        changed, if a secret cannot be read or none is stored here.
         """
-        with self._keyring.rotating() as rotation:
+        with self._keyring.rotating(self._tokens) as rotation:
             count = 0
             with self._database.write() as connection:
                 _hold(connection)
@@ -118,6 +118,11 @@ class Inventory:
                 detail = {"revision": old.revision + 1, "secrets": count}
                 _changed(connection, old.revision + 1, by, now, "secret rotate", detail)
         return Rotated(count, rotation.where, rotation.to_drop)
+
+    def _tokens(self) -> list[tuple[str, str]]:
+        return [
+            (str(p.document["name"]), secret.token) for p in self.load().profiles for secret in p.secrets.values()
+        ]
 
     def _sealed(self, profiles: Sequence[Document], old: StoredInventory, given: Secrets) -> list[dict[str, Secret]]:
         """For each profile what its row shall have; a text that is stored already stays as it is."""

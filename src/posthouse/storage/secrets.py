@@ -9,7 +9,7 @@ import fcntl
 import hmac
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,9 @@ VARIABLE = "POSTHOUSE_SECRET_KEY"
 CREDENTIAL = "posthouse-secret-key"
 KEY_FILE = "secret.key"
 LOCK_FILE = "secret.lock"
+
+Stored = Sequence[tuple[str, str]]
+"""Names of server profiles, and the tokens of their secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +117,25 @@ class Keyring:
         return _parse(_read(path, private=True), str(path), is_file=True) if path.exists() else None
 
     @contextmanager
-    def rotating(self) -> Iterator[Rotation]:
+    def rotating(self, look: Callable[[], Stored]) -> Iterator[Rotation]:
         """A new first key in the file, beside the old ones until the block has ended well. One at a time.
 
-        Interrupted at any point: the file has every key that a token may be under. SecretKeyUnusable if there is no
-        key, or only one that posthouse cannot replace where it is.
+        `look`: what is stored, which the old keys must fit, all of it: else this is the wrong database or the wrong
+        data dir, and the secrets of the right one would be lost with the old key. Until that is known nothing is
+        written. Interrupted at any point: the file has every key that a token may be under. SecretKeyUnusable if
+        there is no key, only one that posthouse cannot replace where it is, or nothing stored; SecretUnreadable if
+        something stored fits no key.
         """
         with open(self._folder / LOCK_FILE, "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             old = self._keys()
+            if not old.is_file and len(old.texts) < 2:
+                raise SecretKeyUnusable(
+                    f"the key is in {old.where}, where posthouse cannot change it",
+                    "Put a new key before it, with a comma between, restart the nodes, and call this again.",
+                )
+            _check_stored(look(), old)
             if not old.is_file:
-                if len(old.texts) < 2:
-                    raise SecretKeyUnusable(
-                        f"the key is in {old.where}, where posthouse cannot change it",
-                        "Put a new key before it, with a comma between, restart the nodes, and call this again.",
-                    )
                 yield Rotation(old)
                 return
             new = Fernet.generate_key().decode("ascii")
@@ -177,6 +184,21 @@ class Keyring:
         finally:
             os.close(descriptor)
         return path
+
+
+def _check_stored(stored: Stored, keys: Keys) -> None:
+    """Raises SecretKeyUnusable where nothing is stored, and SecretUnreadable for the first token that no key fits."""
+    if not stored:
+        raise SecretKeyUnusable(
+            "no secret is stored in this database", "Give the data dir and the --database that the node is run with."
+        )
+    fernet = keys.fernet()
+    for profile, token in stored:
+        try:
+            _text(fernet, token)
+        except InvalidToken:
+            said = f"no key of {keys.where} fits the stored secrets of server profile {profile!r}"
+            raise SecretUnreadable(said) from None
 
 
 def _text(fernet: MultiFernet, token: str) -> str:

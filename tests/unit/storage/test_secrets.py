@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 from posthouse.core.fields import Secret
 from posthouse.ports import SecretKeyUnusable, SecretUnreadable
 from posthouse.storage import files
+from posthouse.storage.inventory import Inventory
 from posthouse.storage.open import SharedStore, open_shared
 from posthouse.storage.secrets import CREDENTIAL, KEY_FILE, VARIABLE, Keyring
 
@@ -119,7 +120,7 @@ def test_a_key_that_changes_while_the_program_runs_is_read_again(tmp_path: Path)
     running = Keyring(str(tmp_path), {})
     old = running.seal(CANARY, may_make=True)
     assert running.unseal(old) == CANARY
-    with Keyring(str(tmp_path), {}).rotating() as rotation:
+    with Keyring(str(tmp_path), {}).rotating(lambda: [("x", old)]) as rotation:
         new = rotation.renew(old)
     assert running.unseal(old) == CANARY, "until the snapshot with the new one is in force"
     assert running.unseal(new) == CANARY
@@ -250,7 +251,7 @@ def test_what_is_stored_while_the_key_changes_is_not_lost(tmp_path: Path) -> Non
     shared = stored(tmp_path)
     console = open_shared(str(tmp_path), "sqlite")
     console.keyring.unseal(token(shared))
-    with shared.keyring.rotating():
+    with shared.keyring.rotating(lambda: [("x", token(shared))]):
         revision = console.inventory.revision()
         document = {**PROFILE, "password": {"set": True}}
         secrets = {"x": {"password": Secret("text", "another")}}
@@ -263,10 +264,11 @@ def test_what_is_stored_while_the_key_changes_is_not_lost(tmp_path: Path) -> Non
 def test_a_secret_that_no_key_fits_stops_the_rotation_and_is_named(tmp_path: Path) -> None:
     shared = stored(tmp_path)
     lost = key_file(tmp_path)
-    (tmp_path / KEY_FILE).write_text(new_key())
+    (tmp_path / KEY_FILE).write_text(other := new_key())
     with pytest.raises(SecretUnreadable, match="server profile 'x'"):
         shared.inventory.rotate_secrets(by="op", now=2.0)
     assert shared.inventory.revision() == 1
+    assert (tmp_path / KEY_FILE).read_text() == other, "whatever it is for, nothing is added and nothing dropped"
     with (tmp_path / KEY_FILE).open("a") as file:
         file.write("\n".join(["", *lost]))
     assert shared.inventory.rotate_secrets(by="op", now=2.0).secrets == 1
@@ -288,6 +290,25 @@ def test_a_key_that_posthouse_cannot_change_needs_a_second_one(
     assert Keyring(str(tmp_path), {VARIABLE: new}).unseal(token(shared)) == CANARY
     assert not (tmp_path / KEY_FILE).exists()
     shared.close()
+
+
+def test_a_database_without_secrets_is_the_wrong_one_and_takes_no_key_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = stored(tmp_path)
+    before = (tmp_path / KEY_FILE).read_bytes()
+    (tmp_path / "other").mkdir()
+    other = open_shared(str(tmp_path / "other"), "sqlite")
+    inventory = Inventory(other.database, shared.keyring)
+    for environ in ("", f"{new_key()},{before.decode().strip()}"):
+        monkeypatch.setenv(VARIABLE, environ)
+        with pytest.raises(SecretKeyUnusable, match="no secret is stored in this database") as caught:
+            inventory.rotate_secrets(by="op", now=2.0)
+        assert "--database" in caught.value.remedy
+    assert (tmp_path / KEY_FILE).read_bytes() == before
+    assert other.inventory.revision() == 0
+    for each in (shared, other):
+        each.close()
 
 
 def test_without_a_key_there_is_nothing_to_rotate(tmp_path: Path) -> None:
