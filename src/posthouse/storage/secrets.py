@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -23,6 +22,7 @@ from posthouse.storage import files
 VARIABLE = "POSTHOUSE_SECRET_KEY"
 CREDENTIAL = "posthouse-secret-key"
 KEY_FILE = "secret.key"
+NEW_FILE = "secret.key.new"
 LOCK_FILE = "secret.lock"
 
 Stored = Sequence[tuple[str, str]]
@@ -126,8 +126,7 @@ class Keyring:
         there is no key, only one that posthouse cannot replace where it is, or nothing stored; SecretUnreadable if
         something stored fits no key.
         """
-        with open(self._folder / LOCK_FILE, "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked():
             old = self._keys()
             if not old.is_file and len(old.texts) < 2:
                 raise SecretKeyUnusable(
@@ -156,34 +155,40 @@ class Keyring:
             "Bring the key back, or enter every stored secret again at once.",
         )
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time writes the key file."""
+        # No link is followed: who calls this may be root, and the data dir is not root's.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._folder / LOCK_FILE, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
     def _make(self) -> None:
         """The key file, unless another process was first."""
-        fresh = self._written([Fernet.generate_key().decode("ascii")])
-        try:
-            os.link(fresh, self._folder / KEY_FILE)  # whole, and never over one that is there
-        except FileExistsError:
-            pass
-        finally:
-            files.unlink(fresh)
-        files.fsync_folder(self._folder)
+        with self._locked():
+            if not (self._folder / KEY_FILE).exists():
+                self._write([Fernet.generate_key().decode("ascii")])
 
     def _write(self, keys: Sequence[str]) -> None:
-        files.rename(self._written(keys), self._folder / KEY_FILE)
-        files.fsync_folder(self._folder)
-
-    def _written(self, keys: Sequence[str]) -> Path:
-        """A new file with these keys, on the disk."""
-        path = self._folder / f"{KEY_FILE}.{token_hex(6)}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        """The key file, whole, on the disk; only under the lock. Always by the same name beside it, so that of all
+        writes that were interrupted at most one such file with keys is left."""
+        beside = self._folder / NEW_FILE
+        files.unlink(beside)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             files.write_all(descriptor, "".join(f"{key}\n" for key in keys).encode("ascii"), 0)
             files.sync_octets(descriptor)
         except BaseException:
-            files.unlink(path)
+            files.unlink(beside)
             raise
         finally:
             os.close(descriptor)
-        return path
+        files.rename(beside, self._folder / KEY_FILE)
+        files.fsync_folder(self._folder)
 
 
 def _check_stored(stored: Stored, keys: Keys) -> None:

@@ -13,7 +13,7 @@ from posthouse.ports import SecretKeyUnusable, SecretUnreadable
 from posthouse.storage import files
 from posthouse.storage.inventory import Inventory
 from posthouse.storage.open import SharedStore, open_shared
-from posthouse.storage.secrets import CREDENTIAL, KEY_FILE, VARIABLE, Keyring
+from posthouse.storage.secrets import CREDENTIAL, KEY_FILE, LOCK_FILE, NEW_FILE, VARIABLE, Keyring
 
 CANARY = "canary-in-a-coal-mine"
 PROFILE: dict[str, object] = {"name": "x", "type": "smtp", "servers": ["smtp://h:25"], "username": "u"}
@@ -35,7 +35,7 @@ def test_the_file_is_made_with_the_first_secret_and_only_for_us(tmp_path: Path) 
     assert CANARY not in token
     assert keyring.unseal(token) == CANARY
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == [KEY_FILE], "nothing else is left behind"
+    assert sorted(os.listdir(tmp_path)) == [KEY_FILE, LOCK_FILE], "nothing else is left behind"
     assert Keyring(str(tmp_path), {}).unseal(token) == CANARY
 
 
@@ -52,7 +52,7 @@ def test_of_many_processes_that_start_at_once_all_use_one_key(tmp_path: Path) ->
         tokens = list(threads.map(lambda _: Keyring(str(tmp_path), {}).seal(CANARY, may_make=True), range(64)))
     assert len(key_file(tmp_path)) == 1
     assert {Keyring(str(tmp_path), {}).unseal(token) for token in tokens} == {CANARY}
-    assert os.listdir(tmp_path) == [KEY_FILE]
+    assert sorted(os.listdir(tmp_path)) == [KEY_FILE, LOCK_FILE]
 
 
 def test_the_environment_comes_before_the_credential_and_that_before_the_file(tmp_path: Path) -> None:
@@ -192,6 +192,10 @@ def stored(folder: Path) -> SharedStore:
     return shared
 
 
+def key_files(folder: Path) -> set[str]:
+    return {name for name in os.listdir(folder) if name.startswith("secret.")} - {LOCK_FILE}
+
+
 def token(shared: SharedStore) -> str:
     return shared.inventory.load().profiles[0].secrets["password"].token
 
@@ -237,14 +241,32 @@ def test_a_rotation_may_be_interrupted_at_each_step(tmp_path: Path) -> None:
         assert Keyring(str(folder), {}).unseal(token(shared)) == CANARY, f"stopped before call {number}"
         assert running.unseal(token(shared)) == CANARY
         keys_left.append(len(key_file(folder)))
+        assert key_files(folder) - {NEW_FILE} == {KEY_FILE}, "no other name ever holds a key"
         shared.inventory.rotate_secrets(by="op", now=3.0)
         assert len(key_file(folder)) == 1
+        assert key_files(folder) == {KEY_FILE}
         assert Keyring(str(folder), {}).unseal(token(shared)) == CANARY
         shared.close()
         if not stopped:
             break
-    # Write, sync, rename, sync of the folder; commit; the same four again; not stopped.
-    assert keys_left == [1, 1, 1, 2, 2, 2, 2, 2, 1, 1]
+    # Unlink, write, sync, rename, sync of the folder; commit; the same five again; not stopped.
+    assert keys_left == [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 1, 1]
+
+
+def test_a_file_that_an_interrupted_rotation_left_is_written_anew_and_no_link_is_followed(tmp_path: Path) -> None:
+    shared = stored(tmp_path)
+    foreign = tmp_path / "foreign"
+    foreign.write_text("as it was")
+    (tmp_path / NEW_FILE).symlink_to(foreign)
+    shared.inventory.rotate_secrets(by="op", now=2.0)
+    assert key_files(tmp_path) == {KEY_FILE}
+    assert Keyring(str(tmp_path), {}).unseal(token(shared)) == CANARY
+    (tmp_path / LOCK_FILE).unlink()
+    (tmp_path / LOCK_FILE).symlink_to(foreign)
+    with pytest.raises(OSError):
+        shared.inventory.rotate_secrets(by="op", now=2.0)
+    assert foreign.read_text() == "as it was"
+    shared.close()
 
 
 def test_what_is_stored_while_the_key_changes_is_not_lost(tmp_path: Path) -> None:
