@@ -162,10 +162,17 @@ class Keyring:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self._folder / LOCK_FILE, flags, 0o600)
         try:
+            self._give(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    def _give(self, descriptor: int) -> None:
+        """To the owner of the data dir, where root runs this: else the node could not read what is its own."""
+        if os.geteuid() == 0 and os.fstat(descriptor).st_nlink == 1:
+            owner = os.stat(self._folder)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
     def _make(self) -> None:
         """The key file, unless another process was first."""
@@ -180,6 +187,7 @@ class Keyring:
         files.unlink(beside)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            self._give(descriptor)
             files.write_all(descriptor, "".join(f"{key}\n" for key in keys).encode("ascii"), 0)
             files.sync_octets(descriptor)
         except BaseException:

@@ -269,6 +269,25 @@ def test_a_file_that_an_interrupted_rotation_left_is_written_anew_and_no_link_is
     shared.close()
 
 
+def test_what_root_writes_belongs_to_the_owner_of_the_data_dir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = stored(tmp_path)
+    given: list[tuple[str, int, int]] = []
+
+    def give(descriptor: int, user: int, group: int) -> None:
+        given.append((os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2], user, group))
+
+    monkeypatch.setattr(os, "fchown", give)
+    owner = tmp_path.stat()
+    for user in (0, 1000):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        shared.inventory.rotate_secrets(by="op", now=2.0)
+    ours = (owner.st_uid, owner.st_gid)
+    assert given == [(LOCK_FILE, *ours), (NEW_FILE, *ours), (NEW_FILE, *ours)]
+    shared.close()
+
+
 def test_what_is_stored_while_the_key_changes_is_not_lost(tmp_path: Path) -> None:
     shared = stored(tmp_path)
     console = open_shared(str(tmp_path), "sqlite")
