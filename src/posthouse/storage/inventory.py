@@ -144,8 +144,12 @@ class Inventory:
                 else:
                     texts.append((secrets, name, secret.value))
             found.append(secrets)
-        # A key is made only where none can be missing: what another one has encrypted would be lost for good.
-        may_make = not any(found)
+        # A key is made only where none can be missing: what another one has encrypted would be lost for good. Nor is
+        # one used that is another than theirs: there would be no key that fits all.
+        kept_tokens = [secret.token for secrets in found for secret in secrets.values()]
+        if texts and kept_tokens:
+            self._keyring.check_fits(kept_tokens)
+        may_make = not kept_tokens
         for secrets, name, text in texts:
             secrets[name] = Secret("stored", token_hex(8), self._keyring.seal(text, may_make=may_make))
         return found

@@ -9,7 +9,7 @@ import fcntl
 import hmac
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,11 +96,24 @@ class Keyring:
             raise self._missing()
         return keys.fernet().encrypt(text.encode()).decode("ascii")
 
+    def check_fits(self, tokens: Iterable[str]) -> None:
+        """Raises SecretKeyUnusable if the keys as they are now cannot read one of them."""
+        keys = self._keys()
+        fernet = keys.fernet()
+        for token in tokens:
+            try:
+                _text(fernet, token)
+            except InvalidToken:
+                raise SecretKeyUnusable(
+                    f"the key of {keys.where} does not fit what is stored",
+                    "Bring back the key that fits, or enter every stored secret again at once.",
+                ) from None
+
     def same(self, token: str, text: str) -> bool:
-        """Whether the token is of that text, in constant time; False if it cannot be read."""
+        """Whether the token is of that text, in constant time; False if the keys as they are now cannot read it."""
         try:
-            known = self.unseal(token)
-        except SecretUnreadable:
+            known = _text(self._keys().fernet(), token)
+        except (SecretKeyUnusable, InvalidToken):
             return False
         return hmac.compare_digest(known.encode(), text.encode())
 

@@ -144,6 +144,31 @@ def test_the_same_text_is_known_and_what_cannot_be_read_is_not_the_same(tmp_path
     assert not Keyring(str(tmp_path), {}).same(token, CANARY)
 
 
+def test_nothing_is_stored_under_a_key_that_does_not_fit_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = stored(tmp_path)
+    shared.keyring.unseal(token(shared))
+    first, second = {**PROFILE, "password": {"set": True}}, {**PROFILE, "name": "y", "password": {"set": True}}
+
+    def replace(profiles: list[dict[str, object]], **texts: str) -> None:
+        secrets = {name: {"password": Secret("text", text)} for name, text in texts.items()}
+        revision = shared.inventory.revision()
+        shared.inventory.replace(profiles, [], expected_revision=revision, by="op", now=2.0, secrets=secrets)
+
+    monkeypatch.setenv(VARIABLE, other := new_key())
+    with pytest.raises(SecretKeyUnusable, match="does not fit what is stored") as caught:
+        replace([first, second], y="another")
+    assert "enter every stored secret again at once" in caught.value.remedy
+    assert shared.inventory.revision() == 1
+    replace([first, second], x=CANARY, y="another")
+    tokens = [p.secrets["password"].token for p in shared.inventory.load().profiles]
+    assert [Keyring(str(tmp_path), {VARIABLE: other}).unseal(each) for each in tokens] == [CANARY, "another"], (
+        "entered again: not left under a key that only this process has seen"
+    )
+    shared.close()
+
+
 # --- rotation --------------------------------------------------------------------------------------------
 
 
