@@ -17,7 +17,9 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from posthouse.core.profile import ServerProfile, Tls, TlsVerify
+from posthouse.core.encryption import verified_by
+from posthouse.core.profile import ServerProfile, TlsVerify
+from posthouse.core.service_type import Encryption
 from posthouse.core.smtp_opening import NOT_TLS
 from posthouse.core.uri import Problem, parse_host
 
@@ -72,10 +74,7 @@ def policy_of(profile: ServerProfile, data_dir_digital_id: tuple[str, str] | Non
     `implicit` says that the server is reached by smtps or https. TlsSettingsError if the profile shows a digital ID
     and the node has none.
     """
-    verify = profile.tls_verify
-    if verify is None:
-        optional = profile.tls is Tls.STARTTLS_OPTIONAL and not implicit
-        verify = TlsVerify.NONE if optional else TlsVerify.VERIFY
+    verify = verified_by(Encryption.ALWAYS if implicit else Encryption.AS_SET, profile.tls, profile.tls_verify)
     if profile.client_certificate and data_dir_digital_id is None:
         raise TlsSettingsError(
             f"server profile {profile.name} shows the node's digital ID (client_certificate), but this node has none"

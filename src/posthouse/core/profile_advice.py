@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from posthouse.core.encryption import Tls, TlsVerify, encryption_of, tls_comes_about
+from posthouse.core.encryption import Tls, TlsVerify, encryption_of, tls_comes_about, verified_by
 from posthouse.core.fields import indexed
 from posthouse.core.profile import ServerProfile
 from posthouse.core.service_type import Encryption, ServiceType
@@ -63,7 +63,7 @@ def _on_login(profile: ServerProfile) -> Iterator[Advice]:
 
 
 def _on_tls(profile: ServerProfile) -> Iterator[Advice]:
-    asked = {_asked(profile, encryption) for encryption in _by_tls(profile)}
+    asked = {verified_by(encryption, profile.tls, profile.tls_verify) for encryption in _by_tls(profile)}
     if profile.tls_verify is TlsVerify.NONE and asked and profile.tls is not Tls.STARTTLS_OPTIONAL:
         told = "Nobody looks at the certificate, so anybody on the way may answer as the server: verify or pin it."
         yield Advice("tls_verify", told)
@@ -99,12 +99,6 @@ def _by_tls(profile: ServerProfile) -> list[Encryption]:
     """Of the servers that are reached by TLS."""
     found = [encryption_of(profile.type, server) for server in profile.servers]
     return [encryption for encryption in found if tls_comes_about(encryption, profile.tls)]
-
-
-def _asked(profile: ServerProfile, encryption: Encryption) -> TlsVerify:
-    """What is asked of a server's certificate: the setting, or its default."""
-    optional = encryption is Encryption.AS_SET and profile.tls is Tls.STARTTLS_OPTIONAL
-    return profile.tls_verify or (TlsVerify.NONE if optional else TlsVerify.VERIFY)
 
 
 def _is_loopback(host: str) -> bool:
