@@ -1,8 +1,9 @@
 """TEST of server profiles: `server-profile-tests` for one that is not saved, `server-profiles/{name}/test`.
 
 A saved secret goes only to servers that it was entered for, and by no weaker way (`core/protection`); for who may not
-change the configuration it goes as it is saved. References to the environment and to files are read on this node, so
-only who may change the configuration may give new ones: else a TEST would read any file to them.
+change the configuration it goes as it is saved. What a profile has this node read (references to the environment and
+to files, `tls_ca`, the socket of a clamd) only who may change the configuration may give anew: else a TEST would tell
+of any file.
 Standards: design 2.11 and section 4.
 """
 
@@ -15,6 +16,7 @@ from fastapi import Body, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from posthouse.core.faults import Fault
+from posthouse.core.fields import indexed
 from posthouse.core.kept_secret import ENTER_AGAIN, has_use, keep_secrets, with_secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile, parse_profile, profile_json
 from posthouse.core.profile_test import Inquiry, ProfileResult, result_json
@@ -187,7 +189,7 @@ def _read(tools: WebTools, key: Key, body: Document, saved: StoredProfile | None
             faults.append(Fault("rcpt_to", inquiry.rcpt_to, rule, "Leave out rcpt_to and mail_from."))
     if profile is None or faults:
         raise invalid(faults)
-    _check_references(key, given, saved)
+    _check_references(key, profile, given, saved)
     if saved is not None:
         _check_way(key, profile, given, saved)
         secrets = {name: secret for name, secret in saved.secrets.items() if kept.get(name) == KEPT}
@@ -217,17 +219,26 @@ def _check_way(key: Key, profile: ServerProfile, given: Document, saved: StoredP
         raise Problem(HTTPStatus.FORBIDDEN, "A saved secret is refused for a changed profile.", faults)
 
 
-def _check_references(key: Key, given: Document, saved: StoredProfile | None) -> None:
-    """403 where a key that may not change the configuration would have this node read a secret for it."""
+def _check_references(key: Key, profile: ServerProfile, given: Document, saved: StoredProfile | None) -> None:
+    """403 where a key that may not change the configuration would have this node read a file or a secret for it."""
     if may(key.role, Right.CONFIG_CHANGE):
         return
+    before: Document = saved.document if saved is not None else {}
     faults = [
         Fault(name, "", f"The role {key.role} may not have this node read a secret.", "Leave it out, or give a text.")
         for name in SECRET_FIELDS
         if isinstance(given.get(name), Mapping) and given[name] != KEPT
     ]
+    if profile.tls_ca and profile.tls_ca != before.get("tls_ca"):
+        rule = f"The role {key.role} may not have this node read a file."
+        faults.append(Fault("tls_ca", "", rule, "Leave it out, or pin the certificate."))
+    known = before.get("servers")
+    for field, server in indexed("servers", profile.servers):
+        if not server.host and str(server) not in (known if isinstance(known, list | tuple) else ()):
+            rule = f"The role {key.role} may not have this node open a socket file."
+            faults.append(Fault(field, "", rule, "Give host and port, or a socket that is saved."))
     if faults:
-        raise Problem(HTTPStatus.FORBIDDEN, "A reference to a secret is refused.", faults)
+        raise Problem(HTTPStatus.FORBIDDEN, "A reference to what this node can read is refused.", faults)
 
 
 def _inquiry(tools: WebTools, body: Document) -> tuple[Inquiry | None, list[Fault]]:

@@ -228,6 +228,42 @@ def test_an_operator_cannot_have_the_node_read_a_secret(reference: dict[str, str
     assert rest.tester.tested[0][0].password == Secret(*next(iter(reference.items())))
 
 
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tls": "starttls-required", "tls_ca": "/etc/shadow"}, "tls_ca"),
+        ({"type": "metadefender-core", "servers": ["https://10.0.0.9"], "tls_ca": "/etc/shadow"}, "tls_ca"),
+        ({"type": "clamav", "servers": ["10.0.0.9", "/run/docker.sock"]}, "servers[1]"),
+    ],
+)
+def test_an_operator_cannot_have_the_node_open_a_file(changes: dict[str, object], field: str) -> None:
+    rest = Rest()
+    answer = posted(rest, TESTS, {**UNSAVED, **changes}, "operator")
+    assert answer.status_code == 403
+    assert faults(answer) == [field]
+    assert "/etc/shadow" not in answer.text
+    assert rest.tester.tested == []
+    assert posted(rest, TESTS, {**UNSAVED, **changes}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("saved", "other"),
+    [
+        ({"type": "smtp", "servers": ["smtps://h"], "tls_ca": "/ca.pem"}, {"tls_ca": "/etc/shadow"}),
+        ({"type": "clamav", "servers": ["/run/clamd.ctl", "h"]}, {"servers": ["/run/docker.sock"]}),
+    ],
+)
+def test_an_operator_tests_the_files_that_are_saved(saved: dict[str, object], other: dict[str, object]) -> None:
+    rest = Rest()
+    document = {"server_profiles": [{"name": "mine", **saved}]}
+    assert posted(rest, "/api/v1/config/apply", document).status_code == 200
+    path = "/api/v1/server-profiles/mine/test"
+    for body in (None, saved):
+        assert posted(rest, path, body, "operator").status_code == 200
+    assert posted(rest, path, other, "operator").status_code == 403
+    assert posted(rest, path, other).status_code == 200
+
+
 def test_an_operator_tests_the_saved_profile_with_its_reference() -> None:
     rest = with_password({"env": "RELAY"})
     assert posted(rest, SAVED, None, "operator").status_code == 200
