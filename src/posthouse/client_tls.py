@@ -22,6 +22,7 @@ from posthouse.core.profile import ServerProfile, TlsVerify
 from posthouse.core.service_type import Encryption
 from posthouse.core.smtp_opening import NOT_TLS
 from posthouse.core.uri import Problem, parse_host
+from posthouse.regular_file import check_regular, read_regular
 
 __all__ = [
     "CertificateRefused",
@@ -125,6 +126,7 @@ def _stamp(setting: str, path: str) -> tuple[int, ...]:
     """What changes with a file, also when it is written twice within one tick of the file system's clock."""
     try:
         found = os.stat(path)
+        check_regular(found.st_mode, path)
     except OSError as error:
         raise TlsSettingsError(f"{setting}: {path} cannot be read: {error.strerror}") from error
     return found.st_mtime_ns, found.st_size, found.st_ino
@@ -177,8 +179,7 @@ def _digital_id_fault(certificate: str, key: str, error: Exception) -> str:
 
 def _read(setting: str, path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path)
     except OSError as error:
         raise TlsSettingsError(f"{setting}: {path} cannot be read: {error.strerror}") from error
 

@@ -341,6 +341,9 @@ def test_a_file_of_cas_that_is_missing_or_garbage_is_named(tmp_path: Path) -> No
 
     assert found(missing) == f"tls_ca: {missing} cannot be read: No such file or directory"
     assert found(str(tmp_path)) == f"tls_ca: {tmp_path} cannot be read: Is a directory"
+    os.mkfifo(pipe := str(tmp_path / "pipe"))
+    for each in (pipe, "/dev/zero"):
+        assert found(each) == f"tls_ca: {each} cannot be read: it is no regular file"
     for each in (garbage, empty, broken):
         assert found(each) == f"tls_ca: {each} is no file of certificates (PEM)"
     assert client_context(TlsPolicy(TlsVerify.NONE, ca=missing)), "what is not used is not read"
@@ -363,6 +366,8 @@ def test_a_digital_id_that_is_missing_or_garbage_is_named(tmp_path: Path) -> Non
     assert found(missing, key) == f"digital ID: {missing} cannot be read: No such file or directory"
     assert found(certificate, missing) == f"digital ID: {missing} cannot be read: No such file or directory"
     assert found(certificate, str(tmp_path)) == f"digital ID: {tmp_path} cannot be read: Is a directory"
+    os.mkfifo(pipe := str(tmp_path / "pipe"))
+    assert found(certificate, pipe) == f"digital ID: {pipe} cannot be read: it is no regular file"
     assert found(garbage, key) == f"digital ID: {garbage} is no certificate (PEM)"
     for each in (garbage, locked):
         assert found(certificate, each) == f"digital ID: {each} is no private key (PEM without password)"
