@@ -129,6 +129,11 @@ class Keyring:
         path = self._folder / KEY_FILE
         return _parse(_read(path, private=True), str(path), is_file=True) if path.exists() else None
 
+    def unused_file(self) -> Path | None:
+        """The key file, if it is there though another place has the keys in use. Raises SecretKeyUnusable."""
+        keys, path = self.find(), self._folder / KEY_FILE
+        return path if keys is not None and not keys.is_file and path.exists() else None
+
     @contextmanager
     def rotating(self, look: Callable[[], Stored]) -> Iterator[Rotation]:
         """A new first key in the file, beside the old ones until the block has ended well. One at a time.
