@@ -51,7 +51,10 @@ def _on_servers(profile: ServerProfile) -> Iterator[Advice]:
 
 def _on_login(profile: ServerProfile) -> Iterator[Advice]:
     clear = _in_clear(profile)
-    if profile.allow_plaintext_auth:
+    if profile.allow_plaintext_auth and not (profile.password is not None and clear):
+        told = "No password is sent without TLS here, so this is not needed: leave it out, lest it allows more later."
+        yield Advice("allow_plaintext_auth", told)
+    elif profile.allow_plaintext_auth:
         told = "The password may be sent in clear text, where anybody on the way can read it: use TLS instead."
         yield Advice("allow_plaintext_auth", told, grave=True)
     elif profile.password is not None and clear:
