@@ -358,7 +358,7 @@ class InventoryStore(Protocol):
 
         `secrets`: what `{ set = true }` stands for: a text, which is encrypted, or a stored secret (of a profile
         that is renamed). Where nothing is given, what the profile of that name has. SecretKeyUnusable if a text
-        cannot be encrypted."""
+        cannot be encrypted, or only with a key that does not fit the secrets that stay."""
 
     def rotate_secrets(self, *, by: str, now: float) -> Rotated:
         """All stored secrets under a new key. Raises SecretUnreadable with nothing changed."""
