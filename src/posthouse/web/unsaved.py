@@ -10,7 +10,7 @@ from posthouse.core.faults import Fault
 from posthouse.core.fields import join
 from posthouse.core.inventory import Inventory, apply_document, build_inventory
 from posthouse.ports import StoredInventory
-from posthouse.web.config import unstorable
+from posthouse.web.changing import unstorable
 
 UNSAVED: dict[str, JsonValue] = {
     "server_profiles": [{"name": "exchange", "type": "smtp", "servers": ["10.0.0.2:2525"]}],
