@@ -126,7 +126,7 @@ def _explanation(item: object) -> None:
         end.add(cell(_state(state), STYLES.get(str(state.get("may_be_addressed")), "")))
     if told.get("now"):
         end.add(cell(told.get("now"), "bold" if told.get("goes_to") else "bold red"))
-    console().print(tree, soft_wrap=False)  # else what is wider than the console is cut
+    console().print(tree)
     line("")
 
 
