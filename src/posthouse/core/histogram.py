@@ -37,7 +37,7 @@ def middle(number: int) -> float:
 
 
 class Recent:
-    """The samples of the last 5 to 10 minutes. `now` is in seconds of the caller's one clock, which never goes back."""
+    """The samples of the last 5 to 10 minutes. `now`: seconds of the caller's one clock, which never goes back."""
 
     __slots__ = ("_counts", "_older", "_turn_at")
 

@@ -26,8 +26,8 @@ class Rows:
         self.profiles: list[ServerProfile] = list(made.delivery.inventory.profiles.values())
         self.live = LiveRows("w/0", made.delivery.servers, self.pool, made.clock)
 
-    def pool(self, profile: str, server: str) -> Mapping[str, int]:
-        return {"idle": self.idle}
+    def pool(self, profile: str, server: str) -> Mapping[str, object]:
+        return {"pool": {"idle": self.idle}}
 
     def look(self) -> ServerRows:
         return self.live.look(self.profiles)
