@@ -67,6 +67,7 @@ def test_a_server_nobody_has_used_yet_is_at_rest() -> None:
         "served_at": None,
         "last_fault": "",
         "last_fault_at": None,
+        "last_errors": [],
         "pool": {"idle": 0},
     }
 
