@@ -40,6 +40,7 @@ class Right(StrEnum):
     CONFIG_READ = "read server profiles, rules and configuration, and explain rules"
     CONFIG_CHANGE = "change server profiles and rules"
     PROFILE_TEST = "test server profiles"
+    SERVERS_DRAIN = "drain servers"
     KEYS_READ = "list API keys"
     KEYS_CHANGE = "create and revoke API keys"
     AUDIT_READ = "read the audit log"
@@ -48,7 +49,14 @@ class Right(StrEnum):
 RIGHTS: dict[Role, frozenset[Right]] = {
     Role.ADMINISTRATOR: frozenset(Right),
     Role.OPERATOR: frozenset(
-        {Right.MAILS_READ, Right.QUEUE_READ, Right.QUEUE_STEER, Right.CONFIG_READ, Right.PROFILE_TEST}
+        {
+            Right.MAILS_READ,
+            Right.QUEUE_READ,
+            Right.QUEUE_STEER,
+            Right.CONFIG_READ,
+            Right.PROFILE_TEST,
+            Right.SERVERS_DRAIN,
+        }
     ),
     Role.AUDITOR: frozenset(
         {Right.MAILS_READ, Right.QUEUE_READ, Right.CONFIG_READ, Right.KEYS_READ, Right.AUDIT_READ}
