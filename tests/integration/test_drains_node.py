@@ -83,6 +83,10 @@ def test_while_a_server_is_drained_all_mail_goes_to_the_other_also_after_a_resta
         node.wait_empty()
         assert (len(first.taken), len(second.taken)) == (20, 0)
         eventually(lambda: servers(node)[0]["idle"] > 0, "kept connections to the first server")
+        eventually(lambda: servers(node)[0]["times"]["transaction"]["samples"] == 20, "all transactions timed", 5)
+        told = servers(node)[0]
+        assert 0 < told["times"]["transaction"]["p50"] <= told["times"]["transaction"]["p95"] < 10
+        assert told["times"]["connect"]["samples"] == told["reuse"]["opened"] == 20 - told["reuse"]["tcp_saved"]
         began = time.monotonic()
         ordered(node, {"server": "1", "reason": "new disks"})
         in_force(node, "drained by key console.key (", "")

@@ -52,20 +52,16 @@ class ServerUse:
             "tls_saved": self.tls_saved,
         }
 
-    def times(self) -> dict[str, Mapping[str, int]]:
-        """Samples by bucket, for the live row: JSON has texts as names."""
+    def times(self) -> dict[str, Counts]:
+        """Samples by bucket, for the live row; in JSON the numbers of buckets become texts."""
         now = monotonic()
         return {
-            "connect": _json(self.connecting.counts(now)),
-            "tls": _json(self.handshakes.counts(now)),
-            "transaction": _json(self.transactions.counts(now)),
+            "connect": self.connecting.counts(now),
+            "tls": self.handshakes.counts(now),
+            "transaction": self.transactions.counts(now),
         }
 
     @property
     def certificate(self) -> Mapping[str, object] | None:
         """Names and end of the certificate seen last; None before the first."""
         return self._shown
-
-
-def _json(counts: Counts) -> Mapping[str, int]:
-    return {str(number): count for number, count in counts.items()}
