@@ -51,11 +51,17 @@ def last_errors(rows: Iterable[Facts]) -> list[dict[str, object]]:
     return [{"at": at, "stage": stage, "text": said, "times": count} for (stage, said), (at, count) in newest]
 
 
-def certificate(rows: Iterable[Facts], now: float) -> dict[str, object] | None:
+def certificate(rows: Iterable[Facts]) -> dict[str, object] | None:
     """Of those that workers have seen last the one that ends last: a worker may not have met the renewed one yet."""
     shown = [part(row, "certificate") for row in rows]
     ends = [(at, text(each, "names")) for each in shown if (at := moment(each, "expires_at")) is not None]
     if not ends:
         return None
     expires_at, names = max(ends)
-    return {"names": names, "expires_at": expires_at, "days_left": int((expires_at - now) // 86400)}
+    return {"names": names, "expires_at": expires_at}
+
+
+def with_days_left(shown: Facts | None, now: float) -> Facts | None:
+    """The certificate, and for how many whole days it holds; negative once it has expired."""
+    ends = moment(shown, "expires_at") if shown is not None else None
+    return {**shown, "days_left": int((ends - now) // 86400)} if shown is not None and ends is not None else None

@@ -21,26 +21,25 @@ SERVERS_TOLD = 3
 _WORST_FIRST = ("open", "half-open", "closed")
 
 
-def profile_state(
-    profile: str, servers: Iterable[str], states: Iterable[ServerState], now: float
-) -> dict[str, object]:
+def profile_state(profile: str, servers: Iterable[str], states: Iterable[ServerState]) -> dict[str, object]:
     """What the workers say of a profile; `servers` in the order of the profile."""
     of_server: dict[str, list[ServerState]] = {server: [] for server in servers}
     for state in states:
         if state.profile == profile and state.server in of_server:
             of_server[state.server].append(state)
-    return {"profile": profile, "servers": [_server(server, rows, now) for server, rows in of_server.items()]}
+    return {"profile": profile, "servers": [_server(server, rows) for server, rows in of_server.items()]}
 
 
 def whole_state(tools: WebTools, stored: StoredInventory, document: Facts) -> dict[str, object]:
     """The state of a stored profile as REST answers it: what the workers say, who else uses it, and drains."""
     now, name, own_mail = tools.clock.now(), text(document, "name"), tools.settings.own_mail
-    state = profile_state(name, server_texts(document), tools.commands.server_states(now), now)
+    state = profile_state(name, server_texts(document), tools.commands.server_states(now))
     drains = {d.server: drain_json(d) for d in drains_in(document, stored.drains) if d.holds(now)}
     servers = state["servers"]
     assert isinstance(servers, list)
     for server in servers:
         server["drain"] = drains.get(server["server"])
+        server["certificate"] = server_facts.with_days_left(server["certificate"], now)
         server["also_used_by"] = _also_used_by(stored, document, server["server"])
     rules = list(rules_using(name, stored.rules))
     return {**state, "rules": rules, "own_mail": own_mail is not None and own_mail.profile == name}
@@ -67,7 +66,7 @@ def server_texts(document: Facts) -> list[str]:
     return [str(server) for server in found] if isinstance(found, list) else []
 
 
-def _server(server: str, rows: Sequence[ServerState], now: float) -> dict[str, object]:
+def _server(server: str, rows: Sequence[ServerState]) -> dict[str, object]:
     """One server: the worst circuit and the sums over all workers, then each worker's row."""
     facts = [row.facts for row in rows]
     circuits = [part(f, name) for f in facts for name in ("endpoint", "identity")]
@@ -90,7 +89,7 @@ def _server(server: str, rows: Sequence[ServerState], now: float) -> dict[str, o
         "last_errors": server_facts.last_errors(facts),
         "reuse": server_facts.reuse(pools),
         "times": server_facts.times([part(f, "times") for f in facts]),
-        "certificate": server_facts.certificate(facts, now),
+        "certificate": server_facts.certificate(facts),
         "workers": [
             {"worker": row.worker, "at": row.at, **row.facts, "times": server_facts.times([part(row.facts, "times")])}
             for row in rows
