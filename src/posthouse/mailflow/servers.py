@@ -21,6 +21,8 @@ from posthouse.core.profile import ServerProfile
 from posthouse.core.smtp_reply import Reply
 from posthouse.core.throttle import LimitState, LoginLock
 from posthouse.core.way import CLEAR_TEXT
+from posthouse.mailflow.drained import Drained
+from posthouse.mailflow.tally import Tally
 from posthouse.ports import Clock, Relay
 from posthouse.telemetry import logger
 
@@ -30,9 +32,6 @@ _OF_IDENTITY = frozenset({Stage.STARTTLS, Stage.TLS, Stage.AUTH})
 _LOGIN_REFUSED = frozenset(str(code) for code in throttle.LOGIN_REFUSED)
 PROBE = "probe"
 """Where an error of a probe happened."""
-ERRORS_KEPT = 5
-"""Of each server of a profile."""
-ERROR_CHARACTERS = 200
 LOGIN_SECONDS = 10.0
 """So long a mail waits at most for another one's login; then the next server is its way, or it waits in the queue."""
 
@@ -141,42 +140,12 @@ class _Identity(_Circuit):
 
 
 @dataclass(frozen=True, slots=True)
-class _Error:
-    """Something that went wrong at a server; the same again right after it is no further one."""
-
-    at: float
-    stage: str
-    text: str
-    times: int = 1
-
-
-class _Tally:
-    """What one server of a profile has done since the worker began."""
-
-    __slots__ = ("errors", "relayed")
-
-    def __init__(self) -> None:
-        self.relayed = 0
-        """Recipients."""
-        self.errors: tuple[_Error, ...] = ()
-        """The last ERRORS_KEPT, the newest last."""
-
-    def error(self, at: float, stage: str, text: str) -> None:
-        text = text[:ERROR_CHARACTERS]
-        last = self.errors[-1] if self.errors else None
-        if last is not None and (last.stage, last.text) == (stage, text):
-            self.errors = (*self.errors[:-1], _Error(at, stage, text, last.times + 1))
-        else:
-            self.errors = (*self.errors, _Error(at, stage, text))[-ERRORS_KEPT:]
-
-
-@dataclass(frozen=True, slots=True)
 class _Server:
     """One server of a profile at one revision."""
 
     endpoint: _Endpoint
     identity: _Identity
-    tally: _Tally
+    tally: Tally
     drain: Drain | None
 
 
@@ -291,18 +260,15 @@ class Servers:
         self._identities: dict[Hashable, _Identity] = {}
         self._found: dict[tuple[str, int, str], _Server] = {}
         """By profile, revision and server: spares the long keys."""
-        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._tallies: dict[tuple[str, str], Tally] = {}
         """By profile and server."""
         self._probes: set[asyncio.Task[None]] = set()
         self._to_wake: list[tuple[_Circuit, bool]] = []
         """Circuits that closed, or (True) that await a first mail, until `to_wake` is asked."""
-        self._drains: Mapping[tuple[str, str], Drain] = {}
-        """Those that hold, by profile and server."""
-        self._regained: list[str] = []
+        self._drained = Drained()
+        self._regained: set[str] = set()
         """Profiles that have a server back, by the end of a drain or of a locked login, until `to_wake` is asked."""
         self._named: list[tuple[ServerProfile, str]] = []
-        self._left_alone: frozenset[Hashable] = frozenset()
-        """Keys of circuits behind drained servers only."""
 
     def now(self) -> float:
         return self._clock.monotonic()
@@ -357,21 +323,17 @@ class Servers:
         locked = lock is not None and lock.holds(self.now(), profile.revision)
         last = max((endpoint, identity), key=lambda of: of.fault_at)
         return {
-            "endpoint": endpoint.facts(epoch, endpoint.key not in self._left_alone),
-            "identity": identity.facts(epoch, identity.key not in self._left_alone),
+            "endpoint": endpoint.facts(epoch, endpoint.key not in self._drained.left_alone),
+            "identity": identity.facts(epoch, identity.key not in self._drained.left_alone),
             "login_locked_until": epoch(lock.until) if lock is not None and locked else None,
             "not_now": self._why_not(profile, to),
             "in_use": endpoint.in_use,
             "limit": endpoint.limit.limit,
             "ceiling": endpoint.limit.ceiling,
-            "relayed": to.tally.relayed,
+            **to.tally.facts(epoch),
             "served_at": epoch(endpoint.state.served_at),
             "last_fault": last.fault,
             "last_fault_at": epoch(last.fault_at),
-            "last_errors": [
-                {"at": epoch(each.at), "stage": each.stage, "text": each.text, "times": each.times}
-                for each in reversed(to.tally.errors)
-            ],
         }
 
     def _why_not(self, profile: ServerProfile, to: _Server) -> str:
@@ -404,8 +366,8 @@ class Servers:
             identity = self._identities[key] = _Identity(f"{server} as {profile.name}", self.now(), key)
         endpoint.profile, endpoint.server = profile, server
         identity.profile, identity.server = profile, server
-        tally = self._tallies.setdefault((profile.name, server), _Tally())
-        drain = self._drains.get((profile.name, server))
+        tally = self._tallies.setdefault((profile.name, server), Tally())
+        drain = self._drained.of(profile.name, server)
         made = self._found[profile.name, profile.revision, server] = _Server(endpoint, identity, tally, drain)
         return made
 
@@ -414,31 +376,18 @@ class Servers:
     @property
     def drained(self) -> Collection[tuple[str, str]]:
         """Profiles and servers that mail is kept from."""
-        return self._drains.keys()
+        return self._drained.servers
 
     def drain(self, drains: Mapping[tuple[str, str], Drain]) -> None:
         """Exactly these are left out from now on, and each no longer than it holds. Mail of a profile that has a
         server back is woken, as when a circuit closes."""
-        now = self._clock.now()
-        holding = {key: drain for key, drain in drains.items() if drain.holds(now)}
-        if holding == self._drains:
-            return
-        for name, server in self._drains.keys() - holding.keys():
-            self._regained.append(name)
-            log.info("server serves again", profile=name, server=server)
-        for (name, server), drain in holding.items():
-            if self._drains.get((name, server)) != drain:
-                log.info("server left out", profile=name, server=server, why=drain.why)
-        self._drains = holding
-        self._found.clear()
-        self._leave_alone()
+        self._have_back(self._drained.take(drains, self._clock.now()))
 
-    def _leave_alone(self) -> None:
-        """A circuit is left alone if all servers behind it are drained, of whichever profiles."""
-        keys: dict[bool, set[Hashable]] = {True: set(), False: set()}
-        for profile, server in self._named if self._drains else ():
-            keys[(profile.name, server) in self._drains] |= {_address(server), _identity_key(profile, server)}
-        self._left_alone = frozenset(keys[True] - keys[False])
+    def _have_back(self, profiles: Collection[str] | None) -> None:
+        """None: no drain has changed."""
+        if profiles is not None:
+            self._found.clear()
+            self._regained.update(profiles)
 
     # --- steps --------------------------------------------------------------------------------------------
 
@@ -462,7 +411,7 @@ class Servers:
         """What has come up since it was asked last."""
         found, self._to_wake = self._to_wake, []
         wakes = [Wake(frozenset(p.name for p in profiles if of.is_of(p)), first) for of, first in found]
-        regained, self._regained = frozenset(self._regained), []
+        regained, self._regained = frozenset(self._regained), set()
         wakes.append(Wake(regained & {p.name for p in profiles}, first=False))
         return [wake for wake in wakes if wake.profiles]
 
@@ -482,24 +431,23 @@ class Servers:
         """The inventory changed: what no profile names any more is forgotten."""
         self._found.clear()
         named = self._named = [(profile, server) for profile in profiles for server in profile.server_texts]
-        self._leave_alone()
-        self._tallies = {(p.name, server): self._tallies.get((p.name, server), _Tally()) for p, server in named}
-        addresses = {_address(server) for _, server in named}
-        keys = {_identity_key(profile, server) for profile, server in named}
+        keys = {(p.name, server): (_address(server), _identity_key(p, server)) for p, server in named}
+        self._drained.serve(keys)
+        self._tallies = {(p.name, server): self._tallies.get((p.name, server), Tally()) for p, server in named}
+        addresses, identities = {address for address, _ in keys.values()}, {identity for _, identity in keys.values()}
         self._endpoints = {key: e for key, e in self._endpoints.items() if key in addresses or e.in_use}
-        self._identities = {key: i for key, i in self._identities.items() if key in keys}
+        self._identities = {key: i for key, i in self._identities.items() if key in identities}
 
     def unlock_login(self, profile: ServerProfile) -> int:
         """A TEST of the profile has passed: its login may be tried again. Returns at how many servers it was locked.
-        Its mail is woken, and circuits that its login has opened are probed at once."""
+        The mail of all that log in so is woken, and circuits that the login has opened are probed at once."""
         identities = {self._of(profile, server).identity for server in profile.server_texts}
         locked = [identity for identity in identities if identity.lock is not None]
         for identity in locked:
             identity.lock = None
             self.step(identity, circuit.ProbeWanted())
+            self._regained.update(p.name for p, server in self._named if identity.is_behind(p, server))
             log.info("login unlocked by a test", server=identity.name)
-        if locked:
-            self._regained.append(profile.name)
         return len(locked)
 
     def probe_all(self) -> None:
@@ -512,8 +460,7 @@ class Servers:
 
     def look(self) -> None:
         """Starts the probes of open circuits that are due, and ends drains; once a second."""
-        if self._drains:
-            self.drain(self._drains)
+        self._have_back(self._drained.end(self._clock.now()))
         for of in (*self._endpoints.values(), *self._identities.values()):
             if of.state.phase is not circuit.Phase.CLOSED:
                 self._look(of, 0)
@@ -527,7 +474,7 @@ class Servers:
                 self._look(endpoint, probe_seconds)
 
     def _look(self, of: _Circuit, probe_seconds: float) -> None:
-        if of.key not in self._left_alone and circuit.probe_due(of.state, self.now(), probe_seconds):
+        if of.key not in self._drained.left_alone and circuit.probe_due(of.state, self.now(), probe_seconds):
             self.step(of, circuit.ProbeStarted())
             task = asyncio.get_running_loop().create_task(self._probe(of))
             self._probes.add(task)
