@@ -1,17 +1,18 @@
 """How the servers of a profile are now, for `posthouse profile show`: an overview, then what there is to say of each.
 
-Nothing is wider than 80 columns but a server's own name, and a server without anything to tell is one line.
+At a terminal nothing is wider than it, from 80 columns on; piped, each fact is one line. A server without anything
+to tell is one line.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import cast
 
-from posthouse.cli.output import line, moment, plain, span, table
+from posthouse.cli.output import console, line, moment, plain, span, table
 
 Facts = Mapping[str, object]
 
-WIDTH = 79
 _LABEL = 15
 _ENDS_SOON = ((3, "GRAVE: "), (14, "WARNING: "), (30, "renew it: "))
 """Days left of a certificate below which it is said so."""
@@ -117,7 +118,10 @@ def _part(facts: Facts, name: str) -> Facts:
 
 
 def _lines(label: str, said: str) -> None:
-    """One fact, wrapped."""
-    margin = " " * (_LABEL + 2)
-    for text in wrap(plain(said), WIDTH, initial_indent=f"  {label:<{_LABEL}}", subsequent_indent=margin):
+    """One fact; wrapped at a terminal only, so that what is piped can be searched line by line."""
+    begin, margin = f"  {label:<{_LABEL}}", " " * (_LABEL + 2)
+    if not sys.stdout.isatty():
+        line(begin + said)
+        return
+    for text in wrap(plain(said), console().width - 1, initial_indent=begin, subsequent_indent=margin):
         line(text)
