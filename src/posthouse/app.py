@@ -283,6 +283,7 @@ def load_inventory(store: InventoryStore) -> Inventory:
         [(p.document, p.revision) for p in stored.profiles],
         stored.rules,
         {str(p.document["name"]): p.secrets for p in stored.profiles},
+        stored.drains,
     )
 
 
@@ -414,6 +415,7 @@ class Worker:
                     self._delivery.take_inventory(fresh)
                     self._relay.pools.retire(fresh.profiles)
                     self._log.info("inventory in force", revision=fresh.revision)
+                self._relay.pools.leave(self._delivery.servers.drained)
                 for command in await loop.run_in_executor(None, self._shared.commands.pending, worker, since):
                     acted = await self._delivery.command(command)
                     await loop.run_in_executor(

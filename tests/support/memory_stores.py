@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
+from posthouse.core.drain import Drain, drains_in
 from posthouse.core.fields import Secret, name_key
 from posthouse.core.inventory import diff, secrets_replaced
 from posthouse.core.kept_secret import Secrets
@@ -17,6 +18,7 @@ from posthouse.ports import (
     CommandProgress,
     Key,
     MailQuery,
+    NoSuchServer,
     QueueCommand,
     RevisionConflict,
     Rotated,
@@ -79,14 +81,32 @@ class MemoryInventory:
                 return self.stored.revision
             revision = self.stored.revision + 1
             kept = [p if p.revision else replace(p, revision=revision) for p in new]
+            drains = [d for p in kept for d in drains_in(p.document, self.stored.drains) if d.holds(now)]
             differences = (
                 *diff([document for document, _ in old], self.stored.rules, profiles, rules),
                 *secrets_replaced(old, [(p.document, p.secrets) for p in new]),
             )
-            self.stored = StoredInventory(revision, tuple(kept), tuple(rules))
+            self.stored = StoredInventory(revision, tuple(kept), tuple(rules), tuple(drains))
             detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
             self.note(by=by, what=what, detail=detail, now=now)
             return revision
+
+    def drain(self, drain: Drain) -> Drain | None:
+        if not any(drains_in(p.document, [drain]) for p in self.stored.profiles):
+            raise NoSuchServer
+        return self._drained(drain.profile, drain.server, drain, drain.by, drain.at)
+
+    def undrain(self, profile: str, server: str, *, by: str, now: float) -> Drain | None:
+        return self._drained(profile, server, None, by, now)
+
+    def _drained(self, profile: str, server: str, after: Drain | None, by: str, now: float) -> Drain | None:
+        others = [d for d in self.stored.drains if (d.profile, d.server) != (profile, server)]
+        found = [d for d in self.stored.drains if d not in others and d.holds(now)]
+        if found or after:
+            drains = (*others, *([after] if after else []))
+            self.stored = replace(self.stored, revision=self.stored.revision + 1, drains=drains)
+            self.note(by=by, what="server drained" if after else "server undrained", detail={}, now=now)
+        return found[0] if found else None
 
     def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
         self.rows.insert(0, {"id": len(self.rows) + 1, "at": now, "by": by, "what": what, "detail": detail})

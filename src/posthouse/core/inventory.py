@@ -6,11 +6,12 @@ workers swap whole. Documents are JSON objects `{server_profiles: [...], rules: 
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from posthouse.core import profile as profiles_module
 from posthouse.core import rule as rules_module
+from posthouse.core.drain import Drain
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.fields import FieldSpec, FieldType, Secret, indexed, join, name_key, near, read, shown
 from posthouse.core.kept_secret import keep_secrets, with_secrets
@@ -34,6 +35,8 @@ class Inventory:
     profiles: Mapping[str, ServerProfile]
     """By name as written; a rule's `relay_profile` is one of these names."""
     policy: Policy
+    drains: Mapping[tuple[str, str], Drain] = field(default_factory=dict)
+    """By profile and server; some may have ended by themselves."""
 
     def next_hop(self, name: str) -> ServerProfile | None:
         """The profile of this name if mail can be relayed by it: profiles of other types are kept here, too."""
@@ -115,6 +118,7 @@ def build_inventory(
     profiles: Iterable[tuple[Document, int]],
     rules: Iterable[Document],
     secrets: Mapping[str, Mapping[str, Secret]] | None = None,
+    drains: Iterable[Drain] = (),
 ) -> Inventory:
     """The snapshot of what is stored. Raises InvalidInput if it does not hold by the rules of this version.
 
@@ -132,7 +136,7 @@ def build_inventory(
         )
         for profile, (_, profile_revision) in zip(parsed, stored, strict=True)
     }
-    return Inventory(revision, by_name, Policy(parsed_rules))
+    return Inventory(revision, by_name, Policy(parsed_rules), {(d.profile, d.server): d for d in drains})
 
 
 def apply_document(

@@ -23,7 +23,7 @@ from posthouse.core.profile_test import Inquiry, ProfileResult, result_json
 from posthouse.core.protection import weaker_way
 from posthouse.core.service_type import TLS_SETTINGS, ServiceType
 from posthouse.core.smtp_path import parse_mailbox
-from posthouse.ports import Key, StoredProfile
+from posthouse.ports import UNLOCK_LOGIN, Key, QueueCommand, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
 from posthouse.web.changing import unstorable
 from posthouse.web.inventory import stored_profile
@@ -130,7 +130,9 @@ async def try_saved(
     """Fields that are not given are as saved, null removes one. A saved secret is kept unless a server is new or
     reached by a way that protects it less: then it has to be entered again."""
     profile = await run_in_threadpool(stored_profile, tools, name)
-    return await _tested(tools, key, rate, _read(tools, key, body or {}, profile), saved=not body)
+    return await _tested(
+        tools, key, rate, _read(tools, key, body or {}, profile), saved=not (body or {}).keys() - _ASKED.keys()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,9 @@ async def _tested(tools: WebTools, key: Key, rate: Rate, asked: _Asked, *, saved
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(wait)})
     result = await tools.profile_test.run(asked.profile, asked.inquiry)
     await run_in_threadpool(_note, tools, key, _audited(asked.profile, result, saved=saved))
+    if saved and result.ok and asked.profile.password is not None:  # design 2.7
+        unlock = QueueCommand(0, UNLOCK_LOGIN, actor(key), profile=asked.profile.name)
+        await run_in_threadpool(tools.commands.submit, unlock, tools.clock.now())
     return Json(result_json(result))
 
 

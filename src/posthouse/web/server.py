@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, explanations, health, inventory, keys, mails, profile_tests, queue, replays
+from posthouse.web import config, drains, explanations, health, inventory, keys, mails, profile_tests, queue, replays
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -30,6 +30,7 @@ _ROUTERS = (
     keys.reading,
     keys.changing,
     keys.auditing,
+    drains.router,
 )
 
 

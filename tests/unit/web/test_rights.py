@@ -3,7 +3,7 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from posthouse.web import config, explanations, inventory, keys, mails, profile_tests, queue, replays
+from posthouse.web import config, drains, explanations, inventory, keys, mails, profile_tests, queue, replays
 from posthouse.web.auth import RIGHTS, GuardedRoute, Right, Role, may
 from support.rest import INVENTORY, ROLES, Rest
 
@@ -27,6 +27,8 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("GET", "server-profiles/exchange/state", None, READERS),
     ("POST", "server-profile-tests", UNSAVED, {"administrator", "operator"}),
     ("POST", "server-profiles/exchange/test", None, {"administrator", "operator"}),
+    ("POST", "server-profiles/exchange/drain", {"server": "1"}, {"administrator", "operator"}),
+    ("DELETE", "server-profiles/exchange/drain?server=1", None, {"administrator", "operator"}),
     ("GET", "rules", None, READERS),
     ("POST", "rule-explanations", QUESTION, READERS),
     ("POST", "rule-replays", {"inventory": {}}, READERS),
@@ -76,6 +78,7 @@ def test_the_table_of_operations_is_complete() -> None:
         keys.reading,
         keys.changing,
         keys.auditing,
+        drains.router,
     )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     assert all(isinstance(route, GuardedRoute) for route in routes)
