@@ -21,8 +21,10 @@ from pathlib import Path
 
 from posthouse import __version__, node, telemetry, tls
 from posthouse.clients.clamd_test import ClamdTester
+from posthouse.clients.metadefender import core_tester
 from posthouse.clients.smtp import SmtpRelay
 from posthouse.clients.smtp_test import SmtpTester
+from posthouse.clients.vault import vault_tester
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.inventory import Inventory, apply_document, build_inventory, load_toml
 from posthouse.core.kept_secret import given_texts, without_texts
@@ -39,6 +41,7 @@ from posthouse.ports import (
     RevisionConflict,
     SecretKeyUnusable,
     SecretUnreadable,
+    ServerTester,
     SystemClock,
     Tools,
     WorkerState,
@@ -442,8 +445,14 @@ def _profile_test(settings: NodeSettings, shared: storage.SharedStore) -> Profil
     def digital_id() -> tuple[str, str]:
         return tls.ensure_digital_id(settings.data_dir, settings.hostname)
 
-    smtp = SmtpTester(settings.hostname, settings.limits, digital_id, listeners, shared.keyring.unseal)
-    return ProfileTest({ServiceType.SMTP: smtp, ServiceType.CLAMAV: ClamdTester(listeners)}, settings.hostname)
+    unseal = shared.keyring.unseal
+    testers: dict[ServiceType, ServerTester] = {
+        ServiceType.SMTP: SmtpTester(settings.hostname, settings.limits, digital_id, listeners, unseal),
+        ServiceType.METADEFENDER_CORE: core_tester(digital_id, listeners, unseal),
+        ServiceType.METADEFENDER_VAULT: vault_tester(digital_id, listeners, unseal),
+        ServiceType.CLAMAV: ClamdTester(listeners),
+    }
+    return ProfileTest(testers, settings.hostname)
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

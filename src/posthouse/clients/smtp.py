@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from posthouse.client_tls import TlsSettingsError
-from posthouse.clients.connecting import NoConnection, connect, resolve
+from posthouse.clients.connecting import NoConnection, connect, first_connected, resolve
 from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.clients.smtp_pool import SmtpPools
 from posthouse.clients.way import DigitalId, Way, no_key, way_to
@@ -175,14 +175,8 @@ class SmtpRelay:
         factory = partial(SmtpConnection, self._hostname, self._limits, loop, way, self._alive)
         end = loop.time() + seconds
         addresses = await resolve(way.host, way.port, seconds)
-        failure = NoConnection("name not found", "4.4.4")
-        for index, address in enumerate(addresses):
-            share = (end - loop.time()) / (len(addresses) - index)
-            try:
-                return await connect(factory, address, way.port, share, told_seconds=seconds)
-            except NoConnection as error:
-                failure = error
-        raise failure
+        open_one = partial(connect, factory, way.port, told_seconds=seconds)
+        return (await first_connected(addresses, open_one, end - loop.time())).connection
 
 
 def _stopped_at(answer: ServerAnswer) -> Stage | None:

@@ -75,29 +75,29 @@ def _login(profile: ServerProfile, unseal: Unseal) -> Login | None:
     return Login(profile.username, secret_text(profile.password, unseal), profile.allow_plaintext_auth)
 
 
-def secret_text(secret: Secret, unseal: Unseal = no_key) -> str:
+def secret_text(secret: Secret, unseal: Unseal = no_key, what: str = "password") -> str:
     """The secret itself: a variable of the environment, the first line of a file, a text as given or as stored.
 
-    Raises SecretUnreadable.
+    `what` it is, for the sentence. Raises SecretUnreadable.
     """
     match secret.source:
         case "env":
             value = os.environ.get(secret.value, "")
             if not value:
-                raise SecretUnreadable(f"the password's variable {secret.value} is not set in the environment")
+                raise SecretUnreadable(f"the {what}'s variable {secret.value} is not set in the environment")
             return value
         case "file":
             try:
                 value = Path(secret.value).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
             except (OSError, UnicodeDecodeError) as error:
                 why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-                raise SecretUnreadable(f"the password's file {secret.value} cannot be read: {why}") from error
+                raise SecretUnreadable(f"the {what}'s file {secret.value} cannot be read: {why}") from error
             if not value:
-                raise SecretUnreadable(f"the password's file {secret.value} is empty")
+                raise SecretUnreadable(f"the {what}'s file {secret.value} is empty")
             return value
         case "stored":
             return unseal(secret.token)
         case "text":
             return secret.value
         case _:
-            raise SecretUnreadable("the password is not stored")
+            raise SecretUnreadable(f"the {what} is not stored")

@@ -46,4 +46,6 @@ class ProfileTest:
             "username": profile.username,
             "hostname": self._hostname,
         }
-        return ServerResult(server, tuple(replace(stage, advice=advise(stage, words)) for stage in stages))
+        return ServerResult(
+            server, tuple(replace(stage, advice=advise(stage, words, profile.type)) for stage in stages)
+        )
