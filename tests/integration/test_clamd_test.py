@@ -130,6 +130,10 @@ def test_a_clamd_that_is_not(loop: str, clamd: Clamd, stage: str, fault: str, ad
     assert found.name == stage
     assert fault in found.fault
     assert advice in found.advice
+    replies = {"ping": clamd.ping, "version": clamd.version, "eicar": clamd.finds}
+    commands = {"ping": "zPING", "version": "zVERSION", "eicar": "zINSTREAM"}
+    said = f"C: {commands[stage]}"
+    assert found.transcript == ((said,) if CANARY in replies[stage] else (said, f"S: {replies[stage]}"))
 
 
 @pytest.mark.parametrize(("command", "stage"), [("PING", "ping"), ("INSTREAM", "eicar")])
@@ -137,6 +141,7 @@ def test_a_clamd_that_does_not_answer(loop: str, command: str, stage: str) -> No
     found = last(against(loop, Clamd(silent_at=command), seconds=0.3))
     assert (found.name, found.fault) == (stage, "no reply within the time of the test")
     assert "clamd's log" in found.advice
+    assert found.transcript == (f"C: z{command}",)
 
 
 def test_no_clamd_there(loop: str, tmp_path: Path) -> None:

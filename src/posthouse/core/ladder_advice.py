@@ -156,6 +156,11 @@ ROWS: tuple[Row, ...] = (
     Row(_S.EHLO, "", "Look in the server's log why it does not answer EHLO, then test again."),
     Row(
         _S.TLS,
+        "^tls_|^digital ID|shows the node's digital ID|^this node has no digital ID",
+        "Correct that setting or file on this node: the server is not to blame.",
+    ),
+    Row(
+        _S.TLS,
         "does not offer STARTTLS",
         "Switch on STARTTLS at the server (it needs a certificate); if clear text may be used there, choose "
         "starttls-optional without login and verification, or none.",
@@ -230,6 +235,12 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         _S.TLS,
+        "no common cipher",
+        "Switch on ciphers of today at the server (ECDHE with AES-GCM); for one that asks for a client "
+        "certificate set client_certificate = true.",
+    ),
+    Row(
+        _S.TLS,
         "client certificate",
         "Let the vault ask for no client certificate: posthouse shows one to mail servers and Cores only.",
         _VAULT,
@@ -249,7 +260,6 @@ ROWS: tuple[Row, ...] = (
         "name it was asked for",
         "Set tls_name to a name that the server knows: it has no certificate for the one asked for.",
     ),
-    Row(_S.TLS, "tls_|digital ID", "Correct that setting or file on this node: the server is not to blame."),
     Row(
         _S.TLS,
         "",

@@ -5,6 +5,7 @@ this node, so only who may change the configuration may give new ones: else a TE
 Standards: design 2.11 and section 4.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -23,7 +24,7 @@ from posthouse.ports import Key, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
 from posthouse.web.config import unstorable
 from posthouse.web.inventory import stored_profile
-from posthouse.web.problems import Json, Problem, invalid
+from posthouse.web.problems import Json, Problem, invalid, shown
 from posthouse.web.rate import Rate
 from posthouse.web.tools import Tools, WebTools
 
@@ -124,7 +125,9 @@ async def try_saved(
     """Fields that are not given are as saved, null removes one. A saved secret is kept unless a server is new: then
     it has to be entered again."""
     profile = await run_in_threadpool(stored_profile, tools, name)
-    return await _tested(tools, key, rate, _read(tools, key, body or {}, profile), saved=not body)
+    return await _tested(
+        tools, key, rate, _read(tools, key, body or {}, profile), saved=(body or {}).keys() <= _ASKED.keys()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +141,13 @@ async def _tested(tools: WebTools, key: Key, rate: Rate, asked: _Asked, *, saved
     if wait:
         detail = f"A key may test {TESTS} times a minute; try again in {wait} s."
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(wait)})
-    result = await tools.profile_test.run(asked.profile, asked.inquiry)
-    await run_in_threadpool(_note, tools, key, _audited(asked.profile, result, saved=saved))
+    result: ProfileResult | None = None
+    try:
+        result = await tools.profile_test.run(asked.profile, asked.inquiry)
+    finally:
+        # Servers may have been logged in to, whatever became of the test and of whoever asked for it.
+        row = _audited(asked.profile, result, saved=saved)
+        await asyncio.shield(run_in_threadpool(_note, tools, key, row))
     return Json(result_json(result))
 
 
@@ -147,12 +155,14 @@ def _note(tools: WebTools, key: Key, detail: Document) -> None:
     tools.inventory.note(by=actor(key), what="server profile tested", detail=detail, now=tools.clock.now())
 
 
-def _audited(profile: ServerProfile, result: ProfileResult, *, saved: bool) -> Document:
+def _audited(profile: ServerProfile, result: ProfileResult | None, *, saved: bool) -> Document:
+    """Without a result the test was cut short: `ok` is null."""
     servers = [
         {"server": each.server, "ok": each.ok, "failed_at": None if each.ok else each.stages[-1].name.value}
-        for each in result.servers
+        for each in (result.servers if result is not None else ())
     ]
-    return {"server_profile": profile.name, "as_saved": saved, "ok": result.ok, "servers": servers}
+    ok = result.ok if result is not None else None
+    return {"server_profile": profile.name, "as_saved": saved, "ok": ok, "servers": servers}
 
 
 # --- reading -----------------------------------------------------------------------------------------
@@ -231,8 +241,7 @@ def _inquiry(tools: WebTools, body: Document) -> tuple[Inquiry | None, list[Faul
         elif isinstance(value, str) and len(value) <= 320 and parse_mailbox(value, smtputf8=False) is not None:
             texts[name] = value
         else:
-            shown = value[:200] if isinstance(value, str) else type(value).__name__
-            faults.append(Fault(name, shown, "This is no mail address.", "Write it like local@domain."))
+            faults.append(Fault(name, shown(name, value), "This is no mail address.", "Write it like local@domain."))
     if body.get("mail_from") is not None and body.get("rcpt_to") is None:
         faults.append(Fault("rcpt_to", "", "A sender is asked for together with a recipient.", "Give rcpt_to, too."))
     if not texts["rcpt_to"]:
