@@ -100,7 +100,15 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.CONNECT,
         "^socket",
-        "Check that clamd runs, that its LocalSocket is this path, and that the user of posthouse may open it.",
+        "Check that clamd runs (without signatures it does not start: run freshclam), that LocalSocket is this path, "
+        "and that the user of posthouse may open it.",
+    ),
+    Row(
+        _S.CONNECT,
+        "refused",
+        "Check that clamd runs (without signatures it does not start: run freshclam), and that TCPSocket {port} and "
+        "TCPAddr are set for this address.",
+        (ServiceType.CLAMAV,),
     ),
     Row(_S.CONNECT, "refused|no answer", _VAULT_PORT, _VAULT, "8000"),
     Row(
@@ -316,8 +324,8 @@ ROWS: tuple[Row, ...] = (
         "Check address and port (8008 as a rule): what answers at {port} is not MetaDefender Core.",
         _CORE,
     ),
-    Row(_S.VERSION, "no signatures", "Run freshclam and let clamd reload: without signatures it finds nothing."),
     Row(_S.VERSION, "", "Look in clamd's log why it does not answer VERSION."),
+    Row(_S.EICAR, "no signatures", "Run freshclam and let clamd reload: without its signatures it finds nothing."),
     Row(_S.EICAR, "not found", "Run freshclam and let clamd reload: it lets the test pattern EICAR pass."),
     Row(_S.EICAR, "", "Look in clamd's log why it does not scan; StreamMaxLength must allow whole mails."),
     Row(_S.READY, "", _VAULT_PORT, _VAULT, "8000"),
@@ -374,6 +382,7 @@ SLOW = (
 )
 EXPIRES = "Renew the server's certificate: it has {days_left} days left."
 LICENCE_EXPIRES = "Renew the licence of MetaDefender Core: it has {days_left} days left."
+NO_DATABASE = "Run freshclam, and let clamd reload: it has signatures of your own only, none of ClamAV."
 _MORE = re.compile(r" and \d+ more$")
 
 
@@ -410,6 +419,8 @@ def _sentence(stage: StageResult, service_type: ServiceType, port: str) -> str:
         return DOWNGRADED
     if stage.detail.get("in_clear"):
         return IN_CLEAR
+    if "database" in stage.detail:
+        return NO_DATABASE
     days = stage.detail.get("days_left")
     if isinstance(days, int) and days < EXPIRY_DAYS:
         return EXPIRES if stage.name is StageName.TLS else LICENCE_EXPIRES
