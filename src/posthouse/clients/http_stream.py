@@ -68,10 +68,11 @@ class HttpWay:
 def http_way_to(profile: ServerProfile, server: str, digital_id: DigitalId) -> HttpWay:
     """Raises TlsSettingsError: a fault of this node, not of the server."""
     to = profile.servers[profile.server_texts.index(server)]
+    base = server.rstrip("/")
     if to.scheme != "https":
-        return HttpWay(server, to.host, to.port)
+        return HttpWay(base, to.host, to.port)
     policy = policy_of(profile, digital_id() if profile.client_certificate else None, implicit=True)
-    return HttpWay(server, to.host, to.port, policy, server_name(profile.tls_name, to.host))
+    return HttpWay(base, to.host, to.port, policy, server_name(profile.tls_name, to.host))
 
 
 async def open_socket(port: int, address: str, seconds: float) -> socket.socket:
