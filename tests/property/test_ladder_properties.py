@@ -99,9 +99,14 @@ strangers = st.one_of(
     st.builds(lambda kind, rest: kind + CANARY + rest, st.sampled_from([b"\x15\x03", b"\x16\x03"]), _anything),
     st.builds(
         lambda code, end, rest: b"%d%s%s%s\r\n" % (code, end, CANARY, rest),
-        st.integers(0, 399).filter(lambda code: code != 220),
+        st.one_of(st.sampled_from([200, 211, 221, 250, 299, 334, 354, 399]), st.integers(0, 399)).filter(
+            lambda code: code != 220
+        ),
         st.sampled_from([b" ", b"-", b""]),
-        _anything,
+        st.one_of(st.just(b""), _anything),
+    ),
+    st.builds(lambda code: b"%d-%s\r\n%d end\r\n" % (code, CANARY, code), st.integers(200, 399)).filter(
+        lambda octets: not octets.startswith(b"220")
     ),
     st.builds(
         lambda code, rest: b"220-%s\r\n%d %s\r\n" % (CANARY, code, rest), st.integers(100, 999), _anything
