@@ -159,6 +159,12 @@ def test_a_key_without_administrators_rights_will_do(loop: str) -> None:
     assert ladder(result).stages[-1].detail == {"licence": "not shown to this key"}
 
 
+def test_a_licence_in_a_form_that_is_not_known_is_no_fault(loop: str) -> None:
+    """Newer versions may tell it otherwise; that must not keep a profile from being saved."""
+    result, _ = against(loop, CORE, MockCore(version="6.0.0", licence={"licences": [{"sku": "X"}]}).answer)
+    assert result.ok
+
+
 def test_a_licence_that_ends_soon_is_spoken_of(loop: str) -> None:
     result, _ = against(loop, CORE, MockCore(licence={**mock_core.LICENCE, "days_left": 12}).answer)
     assert result.ok
@@ -379,6 +385,21 @@ def test_a_redirect_is_a_fault_and_not_followed(loop: str, service: str, status:
     assert "no redirect is followed" in stage.advice
     assert elsewhere == []
     assert at == -1 or len(seen) == 1
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "", "\xff\xfe", "javascript:1"])
+def test_a_redirect_to_nowhere_is_one_too(loop: str, service: str, location: str) -> None:
+    stage = last(against(loop, service, lambda _: Response(302, {}, fields={"Location": location}))[0])
+    assert stage.fault == "the server redirects (302), which is not followed"
+
+
+def test_cookies_are_not_given_back(loop: str, service: str) -> None:
+    def respond(request: Request) -> Response:
+        return replace(MOCKS[service](request), fields={"Set-Cookie": f"session={CANARY}; Path=/"})
+
+    result, server = against(loop, service, respond)
+    assert result.ok
+    assert not any("cookie" in request.fields for request in server.requests)
 
 
 # --- what is wrong with a Core or a vault ------------------------------------------------------------

@@ -22,6 +22,8 @@ __all__ = ["Dial", "HttpClient", "NoAnswer", "NoConnection", "TlsFailed"]
 Dial = Callable[[], Awaitable[HttpStream]]
 """Opens a connection to the one server of a client. Raises NoConnection and TlsFailed."""
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "posthouse"}
+_DROPPED = (b"location", b"set-cookie")
+"""Fields that nobody here is to act on; httpx2 looks at a redirect even where it does not follow it."""
 _CONNECTIONS = 20
 """Open at once."""
 _KEPT_SECONDS = 15.0
@@ -69,8 +71,6 @@ class HttpClient:
             raise NoAnswer(NOT_ENDED if begun else NO_ANSWER) from error
         except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
             raise NoAnswer(BROKEN) from error
-        finally:
-            self._client.cookies.clear()
 
 
 class _Transport(httpx2.AsyncBaseTransport):
@@ -97,7 +97,8 @@ class _Transport(httpx2.AsyncBaseTransport):
                 extensions=request.extensions,
             )
         )
-        return httpx2.Response(answer.status, headers=answer.headers, stream=_Body(answer), request=request)
+        headers = [(name, value) for name, value in answer.headers if name.lower() not in _DROPPED]
+        return httpx2.Response(answer.status, headers=headers, stream=_Body(answer), request=request)
 
     async def aclose(self) -> None:
         await self._pool.aclose()

@@ -39,6 +39,8 @@ _SMTP = re.compile(rb"[245]\d\d[ -]")
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,40}")
 _WORD = re.compile(r"[\w.+\- ]{1,60}")
 _DATE = re.compile(r"[0-9A-Za-z:./+ -]{4,40}")
+_UNLICENSED = {"deployment", "deployment_id", "reactivate"}
+"""All that a Core without a licence tells; a form of answer that is not known yet is no fault."""
 _WELL = ("ok", "true", "valid", "ready", "healthy")
 
 
@@ -69,7 +71,7 @@ def core_version(answer: Answer) -> Facts:
     """`GET /version`, which needs no key: `{"product_id": "MSCL", "version": "4.18.0"}`."""
     document = _object(answer)
     product, version = document.get("product_id"), document.get("version")
-    if not (isinstance(product, str) and isinstance(version, str)):
+    if answer.status != 200 or not (isinstance(product, str) and isinstance(version, str)):
         return {}, _amiss(answer) or (BAD_REQUEST if answer.status == 400 else NOT_CORE)
     if not (_WORD.fullmatch(product) and _VERSION.fullmatch(version)):
         return {}, NOT_CORE
@@ -81,8 +83,8 @@ def core_ready(answer: Answer) -> Facts:
 
     Which conditions the body tells, the products of the family do not agree on: those that are not well are named.
     """
-    if 200 <= answer.status < 300:
-        return {}, ""
+    if 200 <= answer.status < 300 or _strange(answer):
+        return {}, _strange(answer)
     unmet = _unmet(_object(answer))
     facts: dict[str, object] = {"unmet": list(unmet)} if unmet else {}
     if answer.status != 503 and not unmet:
@@ -93,10 +95,12 @@ def core_ready(answer: Answer) -> Facts:
 
 
 def core_engines(answer: Answer) -> Facts:
-    """`GET /stat/engines`, before 5.0: without a licence, or while they are being fetched, none is active."""
+    """`GET /stat/engines`, before 5.0: without a licence, or while they are being fetched, none is active (inferred:
+    the vendor does not tell what a Core without a licence answers here)."""
     engines = _json(answer)
     if answer.status != 200 or not isinstance(engines, list):
-        return {}, "" if answer.status in (401, 403, 405) else _amiss(answer) or NOT_READY
+        denied = answer.status in (401, 403, 405)
+        return {}, _strange(answer) if denied else _amiss(answer) or NOT_READY
     active = sum(isinstance(each, Mapping) and each.get("active") is True for each in engines)
     return {"engines": active}, "" if active else NO_ENGINE
 
@@ -104,12 +108,12 @@ def core_engines(answer: Answer) -> Facts:
 def core_key(answer: Answer) -> Facts:
     """`GET /stat/nodes` with the key: 403 if it is wrong, 405 if its user may not look at nodes, which is none of a
     gateway's rights."""
-    return {}, "" if answer.status == 405 else _amiss(answer) or _accepted(answer)
+    return {}, _amiss(answer) or ("" if answer.status == 405 else _accepted(answer))
 
 
 def core_licence(answer: Answer) -> Facts:
     """`GET /admin/license` with the key; without a licence the answer has nothing but the id of the deployment."""
-    if answer.status in (401, 403, 405):
+    if answer.status in (401, 403, 405) and answer.whole:
         return {"licence": "not shown to this key"}, ""
     document = _object(answer)
     if answer.status != 200 or not document:
@@ -118,9 +122,9 @@ def core_licence(answer: Answer) -> Facts:
     facts: dict[str, object] = {}
     if isinstance(until, str) and _DATE.fullmatch(until):
         facts["expires"] = until
-    if not isinstance(days, int) or isinstance(days, bool):
-        return facts, "" if facts else NO_LICENCE
-    return {**facts, "days_left": days}, LICENCE_EXPIRED if days <= 0 else ""
+    if isinstance(days, int) and not isinstance(days, bool):
+        return {**facts, "days_left": days}, LICENCE_EXPIRED if days <= 0 else ""
+    return facts, NO_LICENCE if document.keys() <= _UNLICENSED else ""
 
 
 def _unmet(document: Mapping[str, object]) -> dict[str, str]:
@@ -165,11 +169,14 @@ def _accepted(answer: Answer) -> str:
 
 def _amiss(answer: Answer) -> str:
     """What is wrong with an answer whoever gave it; empty if that is for its reader to say."""
+    return _strange(answer) or (_code(answer) if answer.status >= 500 else "")
+
+
+def _strange(answer: Answer) -> str:
+    """Answers that no question here has."""
     if 300 <= answer.status < 400:
         return f"the server redirects ({answer.status}), which is not followed"
-    if not answer.whole:
-        return TOO_LONG
-    return _code(answer) if answer.status >= 500 else ""
+    return "" if answer.whole else TOO_LONG
 
 
 def _code(answer: Answer) -> str:

@@ -84,6 +84,12 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.RESOLVE,
         "listener of this node",
+        "Give address and port of {product}: {host} port {port} is where this posthouse itself takes mail.",
+        (*_HTTP, ServiceType.CLAMAV),
+    ),
+    Row(
+        _S.RESOLVE,
+        "listener of this node",
         "Name the next hop instead: {host} port {port} is where this posthouse itself listens.",
     ),
     Row(

@@ -42,6 +42,7 @@ FAULTS: list[Case] = [
     (S.READY, LOST_IN_CLEAR, VAULT),
     (S.READY, LOST, VAULT),
     (S.VERSION, TOO_LONG, CORE),
+    (S.RESOLVE, OWN_LISTENER, CORE),
     (S.RESOLVE, OWN_LISTENER),
     (S.RESOLVE, LINK_LOCAL),
     (S.RESOLVE, "name not found"),
