@@ -547,6 +547,40 @@ def test_a_body_that_never_ends(loop: str, service: str) -> None:
     assert "so slow" in stage.advice
 
 
+def test_a_body_that_comes_an_octet_at_a_time(loop: str, service: str) -> None:
+    """Each octet comes in time, all of them do not."""
+    gone = asyncio.Event()
+    """The server has seen that its client is."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            async with asyncio.timeout(20):
+                while not writer.transport.is_closing() and not reader.at_eof():
+                    writer.write(b"1\r\n{\r\n")
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            gone.set()
+
+    async def go() -> ProfileResult:
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        try:
+            return await try_out(service, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", seconds=0.5)
+        finally:
+            server.close()
+            async with asyncio.timeout(20):
+                await gone.wait()
+
+    stage = last(run(loop, go()))
+    assert (stage.name, stage.fault) == (first_question(service), http_ladder.NOT_ENDED)
+    assert 0.3 <= stage.seconds < 2
+
+
 @pytest.mark.parametrize("status", [200, 403])
 def test_a_huge_body_is_not_read_to_its_end(loop: str, service: str, status: int) -> None:
     """A gigabyte is told; what is read of it is bounded."""

@@ -135,7 +135,7 @@ def _shown(error: Exception) -> dict[str, object]:
     return {}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)  # what is unread must not come into a log with it
 class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     """Octets to and from the server. Reading raises NoAnswer at the first octet that is not HTTP's."""
 
