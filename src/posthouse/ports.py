@@ -21,6 +21,7 @@ from posthouse.core.mail import (
 )
 from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
+from posthouse.core.past_mail import PastMail
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageResult
 from posthouse.core.smtp_reply import Reply
@@ -315,6 +316,22 @@ class Rotated:
     """Old keys that are no longer needed and that posthouse cannot remove from there."""
 
 
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """What a backup holds."""
+
+    at: float
+    """When it was made, epoch seconds."""
+    version: str
+    """Of the posthouse that made it."""
+    rows: Mapping[str, int]
+    """By table."""
+
+
+class BackupUnusable(Exception):
+    """A file that cannot be restored here; the text is one sentence."""
+
+
 class InventoryStore(Protocol):
     """Server profiles and security rules in the database."""
 
@@ -332,14 +349,16 @@ class InventoryStore(Protocol):
         by: str,
         now: float,
         secrets: Secrets | None = None,
+        what: str = "inventory changed",
     ) -> int:
-        """Makes exactly these profiles and rules the inventory, in one transaction; writes an audit row;
-        returns the new revision (the old one if nothing changed). RevisionConflict if another change came first.
-        A profile whose document and secrets did not change keeps its revision, another gets the new one.
+        """Makes exactly these profiles and rules the inventory, in one transaction; writes an audit row `what` with
+        every difference, before and after, secrets masked; returns the new revision (the old one if nothing changed).
+        RevisionConflict if another change came first. A profile whose document and secrets did not change keeps its
+        revision, another gets the new one.
 
         `secrets`: what `{ set = true }` stands for: a text, which is encrypted, or a stored secret (of a profile
         that is renamed). Where nothing is given, what the profile of that name has. SecretKeyUnusable if a text
-        cannot be encrypted."""
+        cannot be encrypted, or only with a key that does not fit the secrets that stay."""
 
     def rotate_secrets(self, *, by: str, now: float) -> Rotated:
         """All stored secrets under a new key. Raises SecretUnreadable with nothing changed."""
@@ -486,6 +505,10 @@ class History(Protocol):
 
     def mail(self, mail_id: str) -> Mapping[str, object] | None:
         """One mail whole: session, recipients, attempts, trail, contents (kind and size only)."""
+
+    def past_mails(self, limit: int, before: str = "") -> list[PastMail]:
+        """What the policy was asked with for received mails (own mail is left out), newest first, all recipients of
+        each; only mails with an id below `before`."""
 
     def queue(self) -> list[Mapping[str, object]]:
         """Per profile: {profile, queued, held, oldest_at, next_due}."""

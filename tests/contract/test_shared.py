@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import cast
 
 import pytest
 from sqlalchemy import func, select
@@ -37,13 +38,6 @@ PROFILE = {"name": "exchange", "type": "smtp", "servers": ["smtp://10.0.0.1:25"]
 RULE = {"name": "inbound", "relay": {"profile": "exchange"}}
 
 
-@pytest.fixture
-def shared(data_dir: str, database: str) -> Iterator[SharedStore]:
-    store = open_shared(data_dir, database)
-    yield store
-    store.close()
-
-
 def test_a_change_of_the_inventory_bumps_its_revision_and_only_that_profile(shared: SharedStore) -> None:
     inventory = shared.inventory
     assert inventory.revision() == 0
@@ -61,6 +55,37 @@ def test_the_same_inventory_again_changes_nothing(shared: SharedStore) -> None:
     shared.inventory.replace([PROFILE], [RULE], expected_revision=0, by="op", now=NOW)
     assert shared.inventory.replace([PROFILE], [RULE], expected_revision=1, by="op", now=NOW) == 1
     assert len(shared.inventory.audit(10, None)) == 1
+
+
+def test_a_change_is_audited_with_what_was_before_and_after(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    inventory.replace([PROFILE], [RULE], expected_revision=0, by="op", now=NOW)
+    edited = {**PROFILE, "servers": ["smtp://10.0.0.9:25"]}
+    inventory.replace([edited], [], expected_revision=1, by="key k (1)", now=NOW + 1, what="rule removed")
+    (row, _) = inventory.audit(2, None)
+    assert (row["at"], row["by"], row["what"]) == (NOW + 1, "key k (1)", "rule removed")
+    assert row["detail"] == {
+        "revision": 2,
+        "changes": [
+            {
+                "change": "changed",
+                "field": "server_profiles[exchange].servers[0]",
+                "old": "smtp://10.0.0.1:25",
+                "new": "smtp://10.0.0.9:25",
+            },
+            {"change": "removed", "field": "rules[inbound]", "old": RULE, "new": None},
+        ],
+    }
+
+
+def test_a_new_secret_is_audited_as_set_before_and_after(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    inventory.replace([WITH_PASSWORD], [RULE], expected_revision=0, by="op", now=NOW, secrets=GIVEN)
+    other = {"exchange": {"password": Secret("text", "another")}}
+    inventory.replace([WITH_PASSWORD], [RULE], expected_revision=1, by="op", now=NOW, secrets=other)
+    detail = cast(dict[str, object], inventory.audit(1, None)[0]["detail"])
+    field = "server_profiles[exchange].password"
+    assert detail["changes"] == [{"change": "changed", "field": field, "old": {"set": True}, "new": {"set": True}}]
 
 
 CANARY = "canary-in-a-coal-mine"

@@ -108,6 +108,10 @@ def ask_everything(node: Node, cli: CommandLine, text: str) -> dict[str, str]:
         for arguments in (words, [*words, "--json"]):
             ran = cli(*arguments)
             said[" ".join(arguments)] = ran.out + ran.err
+    file = node.data_dir / f"backup-{len(list(node.data_dir.glob('backup-*')))}"
+    assert cli("db", "backup", str(file)).code == 0
+    said["backup"] = file.read_text()
+    assert '"sealed' in said["backup"].replace("\\", "")
     return said
 
 
@@ -223,3 +227,14 @@ def test_a_lost_key_stops_logins_of_stored_passwords_and_nothing_else(
             assert cli("queue", "retry", "--all").code == 0
             eventually(lambda: len(server.mails) >= 3, "the mail that waited, without a restart")
             assert {login.password for login in server.logins} == {PASSWORD}
+
+
+def test_a_start_warns_of_a_key_file_that_is_not_in_use(tmp_path: Path) -> None:
+    with serving(tmp_path, CORE) as node:
+        key_file = node.data_dir / KEY_FILE
+        node.stop()
+        assert not list(events(node, "key file is not in use"))
+        node.environment = {"POSTHOUSE_SECRET_KEY": key_file.read_text()}
+        node.start()
+        assert [told["file"] for told in events(node, "key file is not in use")] == [str(key_file)]
+        assert not list(events(node, "stored secret cannot be read"))

@@ -24,7 +24,7 @@ from posthouse.client_tls import (
     tls_sentence,
 )
 from posthouse.clients.connecting import NoConnection, no_answer
-from posthouse.clients.way import DigitalId
+from posthouse.clients.way import DigitalId, shown_id
 from posthouse.core.http_ladder import BEGINNING, BROKEN, LOST, LOST_IN_CLEAR, stranger
 from posthouse.core.profile import ServerProfile, TlsVerify
 from posthouse.core.way import Certificate
@@ -71,7 +71,7 @@ def http_way_to(profile: ServerProfile, server: str, digital_id: DigitalId) -> H
     base = server.rstrip("/")
     if to.scheme != "https":
         return HttpWay(base, to.host, to.port)
-    policy = policy_of(profile, digital_id() if profile.client_certificate else None, implicit=True)
+    policy = policy_of(profile, shown_id(profile, digital_id), implicit=True)
     return HttpWay(base, to.host, to.port, policy, server_name(profile.tls_name, to.host))
 
 

@@ -15,7 +15,7 @@ from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.fields import FieldSpec, FieldType, Secret, indexed, join, name_key, near, read, shown
 from posthouse.core.kept_secret import keep_secrets, with_secrets
 from posthouse.core.policy import Policy
-from posthouse.core.profile import ServerProfile, ServiceType, parse_profile, profile_json
+from posthouse.core.profile import KEPT, ServerProfile, ServiceType, parse_profile, profile_json
 from posthouse.core.rule import Rule, parse_rule, rule_json
 
 Document = Mapping[str, object]
@@ -63,6 +63,10 @@ class Difference:
     """`server_profiles[exchange].servers[0]`, or without the last part for a whole one."""
     old: object
     new: object
+
+    def json(self) -> dict[str, object]:
+        """As REST answers it and the audit log keeps it."""
+        return {"change": self.change.value, "field": self.field, "old": self.old, "new": self.new}
 
 
 def load_toml(text: str) -> tuple[dict[str, object], Fault | None]:
@@ -176,6 +180,19 @@ def diff(
     found += _diff_named("rules", old_rules, new_rules)
     found += _diff_order(old_rules, new_rules)
     return tuple(found)
+
+
+def secrets_replaced(
+    old: Iterable[tuple[Document, Mapping[str, Secret]]], new: Iterable[tuple[Document, Mapping[str, Secret]]]
+) -> tuple[Difference, ...]:
+    """Stored secrets that another one takes the place of: `diff` sees `{ set = true }` before and after."""
+    before = {name_key(_name(document)): secrets for document, secrets in old}
+    return tuple(
+        Difference(Change.CHANGED, f"server_profiles[{_name(document)}].{field}", dict(KEPT), dict(KEPT))
+        for document, secrets in new
+        for field, secret in secrets.items()
+        if before.get(name_key(_name(document)), {}).get(field, secret) != secret
+    )
 
 
 def rules_using(profile_name: str, rules: Iterable[Document]) -> tuple[str, ...]:

@@ -1,28 +1,23 @@
 """`config`: the inventory as one document: export, diff, apply."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 from fastapi import Body, Header, Query
 
-from posthouse.core.faults import Fault
 from posthouse.core.fields import Secret
 from posthouse.core.inventory import Change, Difference, apply_document, diff, export_document
 from posthouse.core.kept_secret import Secrets, changed_secrets, given_texts
 from posthouse.core.profile import KEPT
-from posthouse.ports import RevisionConflict, SecretKeyUnusable, StoredInventory
-from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
+from posthouse.ports import StoredInventory
+from posthouse.web.auth import CurrentKey, Right, guarded, may
+from posthouse.web.changing import Draft, change_inventory, check_match, unstorable
 from posthouse.web.inventory import etag
-from posthouse.web.problems import Json, Problem, invalid
+from posthouse.web.problems import Json, invalid
 from posthouse.web.tools import Tools
 
 reading = guarded(Right.CONFIG_READ)
 changing = guarded(Right.CONFIG_CHANGE)
-
-TRIES = 5
-"""Against other changes that come first, where no If-Match forbids to try again."""
 
 _DOCUMENT = {
     "server_profiles": [{"name": "exchange", "type": "smtp", "servers": ["10.0.0.1", "10.0.0.2:2525"]}],
@@ -100,37 +95,21 @@ def apply(
 ) -> Json:
     """What the document names is overwritten; what it does not name stays, its rules after the document's."""
     secrets = given_texts(document)
-    for _ in range(TRIES):
-        stored = tools.inventory.load()
-        _check_match(if_match, stored.revision)
+    changes: list[dict[str, object]] = []
+
+    def draft(stored: StoredInventory) -> Draft:
+        nonlocal changes
+        check_match(if_match, stored.revision)
         profiles, rules, changes = _merged(stored, document, prune, secrets, tools.inventory.same_secret)
+        return Draft(profiles, rules, secrets)
+
+    if dry_run:
+        stored = tools.inventory.load()
+        draft(stored)
         revision = stored.revision
-        if changes and not dry_run:
-            try:
-                revision = tools.inventory.replace(
-                    profiles,
-                    rules,
-                    expected_revision=stored.revision,
-                    by=actor(key),
-                    now=tools.clock.now(),
-                    secrets=secrets,
-                )
-            except RevisionConflict:
-                continue
-            except SecretKeyUnusable as error:
-                detail = f"The secrets cannot be stored: {error}. {error.remedy}"
-                raise Problem(HTTPStatus.CONFLICT, detail) from error
-        return Json(
-            {"applied": not dry_run, "revision": revision, "changes": changes}, headers={"ETag": etag(revision)}
-        )
-    raise Problem(HTTPStatus.CONFLICT, "Other changes came first again and again; try later.")
-
-
-def _check_match(if_match: str | None, revision: int) -> None:
-    if if_match is None or if_match.strip() == "*":
-        return
-    if etag(revision) not in (tag.strip() for tag in if_match.split(",")):
-        raise Problem(HTTPStatus.PRECONDITION_FAILED, "The configuration has changed since it was read.")
+    else:
+        revision = change_inventory(tools, key, "config applied", draft)
+    return Json({"applied": not dry_run, "revision": revision, "changes": changes}, headers={"ETag": etag(revision)})
 
 
 def _taken_as_same(_stored: Secret, _text: str) -> bool:
@@ -156,23 +135,4 @@ def _merged(
     named = [(str(p.document["name"]), p.secrets) for p in stored.profiles]
     for field in changed_secrets(named, secrets, same):
         differences.append(Difference(Change.CHANGED, field, dict(KEPT), dict(KEPT)))
-    return profiles, rules, _changes_json(differences)
-
-
-def _changes_json(differences: Sequence[Difference]) -> list[dict[str, object]]:
-    return [
-        {"change": difference.change.value, "field": difference.field, "old": difference.old, "new": difference.new}
-        for difference in differences
-    ]
-
-
-def unstorable(document: Mapping[str, object]) -> list[Fault]:
-    """What JSON allows but no database and no answer can carry: NaN, lone surrogates. (Control characters: core.)"""
-    try:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except UnicodeEncodeError:
-        return [Fault("body", "", "There is a lone surrogate in a text.", "Send well-formed Unicode.")]
-    except ValueError:
-        return [Fault("body", "", "NaN and Infinity are no JSON.", "Send a number.")]
-    return []
+    return profiles, rules, [difference.json() for difference in differences]

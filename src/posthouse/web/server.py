@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, health, inventory, keys, mails, profile_tests, queue
+from posthouse.web import config, explanations, health, inventory, keys, mails, profile_tests, queue, replays
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -19,6 +19,8 @@ PREFIX = "/api/v1"
 
 _ROUTERS = (
     inventory.router,
+    explanations.router,
+    replays.router,
     profile_tests.router,
     mails.router,
     queue.router,

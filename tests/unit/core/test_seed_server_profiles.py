@@ -251,7 +251,7 @@ LINES: tuple[tuple[str, Callable[[], None] | Nothing | NotYet], ...] = (
         "The destination Vault server will require the authorization token specified here for Email Gateway "
         "Security to be able to upload files. For details see API Authorization Tokens in MetaDefender "
         "Vault's user guides.",
-        show.a_vault_needs_its_key,
+        show.a_vault_is_shown_the_key,
     ),
     ("Connection pooling", show.types_with("pool", show.SMTP)),
     ("1. SMTP", show.types_with("pool", show.SMTP)),
@@ -373,7 +373,7 @@ LINES: tuple[tuple[str, Callable[[], None] | Nothing | NotYet], ...] = (
     ("N/A", show.no_encryption_setting_with("http")),
     ("https", show.no_encryption_setting_with("https")),
     ("N/A", show.no_encryption_setting_with("https")),
-    ("If https scheme is specified then the HTTP connection is established over TLS.", show.https_is_tls),
+    ("If https scheme is specified then the HTTP connection is established over TLS.", show.https_is_http_over_tls),
     ("Testing the configuration", HEADING),
     (
         "Clicking the TEST button will test the configuration. The test consists of two steps:",

@@ -3,7 +3,7 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from posthouse.web import config, inventory, keys, mails, profile_tests, queue
+from posthouse.web import config, explanations, inventory, keys, mails, profile_tests, queue, replays
 from posthouse.web.auth import RIGHTS, GuardedRoute, Right, Role, may
 from support.rest import INVENTORY, ROLES, Rest
 
@@ -29,6 +29,7 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "server-profiles/exchange/test", None, {"administrator", "operator"}),
     ("GET", "rules", None, READERS),
     ("POST", "rule-explanations", QUESTION, READERS),
+    ("POST", "rule-replays", {"inventory": {}}, READERS),
     ("GET", "config", None, READERS),
     ("POST", "config/diff", INVENTORY, READERS),
     ("POST", "config/apply", INVENTORY, {"administrator"}),
@@ -64,6 +65,8 @@ def test_nothing_is_answered_without_a_key(method: str, path: str, body: object,
 def test_the_table_of_operations_is_complete() -> None:
     routers = (
         inventory.router,
+        explanations.router,
+        replays.router,
         profile_tests.router,
         mails.router,
         queue.router,
