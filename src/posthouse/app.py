@@ -21,8 +21,10 @@ from pathlib import Path
 
 from posthouse import __version__, node, telemetry, tls
 from posthouse.clients.clamd_test import ClamdTester
+from posthouse.clients.metadefender import core_tester
 from posthouse.clients.smtp import SmtpRelay
 from posthouse.clients.smtp_test import SmtpTester
+from posthouse.clients.vault import vault_tester
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.inventory import Inventory, apply_document, build_inventory, load_toml
 from posthouse.core.kept_secret import given_texts, without_texts
@@ -39,8 +41,10 @@ from posthouse.ports import (
     RevisionConflict,
     SecretKeyUnusable,
     SecretUnreadable,
+    ServerTester,
     SystemClock,
     Tools,
+    Unseal,
     WorkerState,
 )
 from posthouse.settings import ListenerTls, NodeSettings, load_settings
@@ -448,16 +452,26 @@ def run_worker(boot: node.Boot) -> None:
         uvloop.run(Worker(boot).run())
 
 
-def _profile_test(settings: NodeSettings, shared: storage.SharedStore) -> ProfileTest:
-    """TEST of server profiles, in the console process; `node.json` knows which ports the listeners got."""
-    facts = json.loads((Path(settings.data_dir) / "node.json").read_text("utf-8"))
-    listeners = [_host_and_port(address) for address in facts["smtp"]]
+def _own_listeners(data_dir: str) -> list[tuple[str, int]]:
+    """`node.json` knows which ports the listeners got."""
+    facts = json.loads((Path(data_dir) / "node.json").read_text("utf-8"))
+    return [_host_and_port(address) for address in facts["smtp"]]
+
+
+def _testers(
+    settings: NodeSettings, unseal: Unseal, listeners: list[tuple[str, int]]
+) -> Mapping[ServiceType, ServerTester]:
+    """TEST of server profiles, in the console process."""
 
     def digital_id() -> tuple[str, str]:
         return tls.ensure_digital_id(settings.data_dir, settings.hostname)
 
-    smtp = SmtpTester(settings.hostname, settings.limits, digital_id, listeners, shared.keyring.unseal)
-    return ProfileTest({ServiceType.SMTP: smtp, ServiceType.CLAMAV: ClamdTester(listeners)}, settings.hostname)
+    return {
+        ServiceType.SMTP: SmtpTester(settings.hostname, settings.limits, digital_id, listeners, unseal),
+        ServiceType.METADEFENDER_CORE: core_tester(digital_id, listeners, unseal),
+        ServiceType.METADEFENDER_VAULT: vault_tester(digital_id, listeners, unseal),
+        ServiceType.CLAMAV: ClamdTester(listeners),
+    }
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -476,6 +490,8 @@ def run_console(boot: node.Boot) -> None:
     settings = boot.settings
     shared = storage.open_shared(settings.data_dir, settings.database)
     history = storage.open_history(settings.data_dir, settings.database)
+    listeners, unseal = _own_listeners(settings.data_dir), shared.keyring.unseal
+    profile_test = ProfileTest(_testers(settings, unseal, listeners), settings.hostname)
     tools = WebTools(
         inventory=shared.inventory,
         accounts=shared.accounts,
@@ -485,15 +501,21 @@ def run_console(boot: node.Boot) -> None:
         settings=settings,
         start=Start.of(boot.owner),
         version=__version__,
-        profile_test=_profile_test(settings, shared),
+        profile_test=profile_test,
     )
+    app = create_app(tools)
     bound = socket.socket(fileno=boot.descriptors[0])
+
+    def reload(fresh: NodeSettings) -> None:
+        profile_test.reload(_testers(fresh, unseal, listeners), fresh.hostname)
+        app.state.tools = replace(tools, settings=fresh)
+        telemetry.logger("console").info("console has the new settings")
 
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        _listen_to_supervisor(settings, lambda _: None, lambda: _post(loop, stop.set))
-        await serve_web(create_app(tools), bound, on_ready=_say_ready, stop=stop)
+        _listen_to_supervisor(settings, lambda fresh: _post(loop, reload, fresh), lambda: _post(loop, stop.set))
+        await serve_web(app, bound, on_ready=_say_ready, stop=stop)
 
     asyncio.run(main())
 

@@ -118,7 +118,12 @@ def test_a_clamd_that_is_well(loop: str, by_socket: bool, tmp_path: Path) -> Non
     [
         (Clamd(ping=f"HTTP/1.1 400 {CANARY}"), "ping", "did not answer as clamd", "is no clamd"),
         (Clamd(ping=CANARY * 100), "ping", "did not answer as clamd", "is no clamd"),
-        (Clamd(version="ClamAV 1.0.7"), "version", "clamd has no signatures", "Run freshclam"),
+        (
+            Clamd(version="ClamAV 1.0.7", finds="stream: OK"),
+            "eicar",
+            "clamd has no signatures of ClamAV",
+            "without its signatures",
+        ),
         (Clamd(version=f"220 {CANARY}"), "version", "did not answer as clamd", "clamd's log"),
         (Clamd(finds="stream: OK"), "eicar", "EICAR was not found", "Run freshclam"),
         (Clamd(finds="INSTREAM size limit exceeded. ERROR"), "eicar", "size limit exceeded", "StreamMaxLength"),
@@ -130,6 +135,19 @@ def test_a_clamd_that_is_not(loop: str, clamd: Clamd, stage: str, fault: str, ad
     assert found.name == stage
     assert fault in found.fault
     assert advice in found.advice
+    replies = {"ping": clamd.ping, "version": clamd.version, "eicar": clamd.finds}
+    commands = {"ping": "zPING", "version": "zVERSION", "eicar": "zINSTREAM"}
+    said = f"C: {commands[stage]}"
+    assert found.transcript == ((said,) if CANARY in replies[stage] else (said, f"S: {replies[stage]}"))
+
+
+def test_a_clamd_with_signatures_of_ones_own_only_is_good_and_spoken_of(loop: str) -> None:
+    """As a real one answers that has no database of freshclam, and finds EICAR by a signature made here."""
+    result = against(loop, Clamd(version="ClamAV 1.4.6", finds="stream: Local.Eicar.UNOFFICIAL FOUND"))
+    assert result.ok
+    version = result.servers[0].stages[-2]
+    assert version.detail == {"scanner": "1.4.6", "database": "none of ClamAV"}
+    assert "Run freshclam" in version.advice
 
 
 @pytest.mark.parametrize(("command", "stage"), [("PING", "ping"), ("INSTREAM", "eicar")])
@@ -137,6 +155,7 @@ def test_a_clamd_that_does_not_answer(loop: str, command: str, stage: str) -> No
     found = last(against(loop, Clamd(silent_at=command), seconds=0.3))
     assert (found.name, found.fault) == (stage, "no reply within the time of the test")
     assert "clamd's log" in found.advice
+    assert found.transcript == (f"C: z{command}",)
 
 
 def test_no_clamd_there(loop: str, tmp_path: Path) -> None:
@@ -151,6 +170,7 @@ def test_no_clamd_there(loop: str, tmp_path: Path) -> None:
         ("connect", f"socket {tmp_path}/none.ctl: no such file or directory"),
     ]
     assert "LocalSocket" in missing.advice
+    assert "TCPSocket" in refused.advice
 
 
 def test_addresses_are_looked_at_as_for_smtp(loop: str) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,9 +52,10 @@ async def try_out(
     inquiry: Inquiry | None = None,
     seconds: float = 10.0,
     listeners: Sequence[tuple[str, int]] = (),
+    limits: Limits | None = None,
     **settings: Any,
 ) -> ProfileResult:
-    tester = SmtpTester("mx1.example", Limits(), lambda: client_digital_id(folder), listeners)
+    tester = SmtpTester("mx1.example", limits or Limits(), lambda: client_digital_id(folder), listeners)
     test = ProfileTest({ServiceType.SMTP: tester}, "mx1.example", seconds)
     result = await test.run(profile(*servers, **settings), inquiry)
     assert PASSWORD not in str(result_json(result))
@@ -234,8 +237,45 @@ def test_optional_tls_that_fails_is_shown_as_delivery_goes_on(loop: str, kind: S
     assert result.ok
     tls = next(stage for stage in ladder(result).stages if stage.name == "tls")
     assert tls.detail["downgraded"] is True
+    assert "fault" not in tls.detail
     assert "clear text" in tls.advice
     assert names(ladder(result))[-1] == "quit"
+
+
+async def hung_handshake(peer: Peer) -> None:
+    """Says go to STARTTLS, and nothing more."""
+    await peer.greet("STARTTLS")
+    await peer.expect("STARTTLS")
+    peer.say("220 go")
+    while await peer.end():
+        pass
+
+
+def test_a_handshake_that_hangs_until_the_test_ends_is_a_fault_of_tls(loop: str) -> None:
+    """Optional or required: there is no time left to try the connection in clear text."""
+    for tls in ("starttls-optional", "starttls-required"):
+        result = against_script(loop, hung_handshake, seconds=0.5, tls=tls)
+        stage = last(result)
+        assert names(ladder(result)) == ["resolve", "connect", "greeting", "ehlo", "tls"]
+        assert (stage.name, stage.fault) == ("tls", "no TLS within the 0.5 s of the test")
+        assert "does not go on with TLS" in stage.advice
+
+
+def test_a_handshake_that_hangs_shorter_than_the_test_is_a_downgrade(loop: str) -> None:
+    async def clear(peer: Peer) -> None:
+        await peer.greet("STARTTLS")
+        await peer.expect("QUIT")
+
+    limits = Limits(tls_handshake_seconds=1)
+    result = against_script(loop, hung_handshake, clear, tls="starttls-optional", limits=limits)
+    assert result.ok
+    tls = ladder(result).stages[4]
+    assert tls.detail["downgraded"] is True
+    # Two timers of the same length: either may be first.
+    assert re.fullmatch("no TLS within 1 s|.* took longer than 1 seconds", str(tls.detail["downgraded_by"]))
+    assert "fault" not in tls.detail
+    assert "clear text" in tls.advice
+    assert names(ladder(result))[5:] == ["connect", "greeting", "ehlo", "quit"]
 
 
 def test_optional_tls_that_is_not_offered_is_told_to_go_in_clear(loop: str, tmp_path: Path) -> None:
@@ -384,6 +424,34 @@ def test_an_unknown_name(loop: str) -> None:
     assert stage.name == "resolve"
     assert stage.fault in ("name not found", "name cannot be resolved at present")  # without a network
     assert "DNS" in stage.advice
+
+
+def test_a_resolver_that_hangs_holds_up_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is for all, not for each: neither the servers nor the stages have it one after the other."""
+    answered = threading.Event()
+    asked = threading.Barrier(3)
+
+    def hung(*_: object, **__: object) -> list[object]:
+        asked.wait(20)
+        answered.wait(20)
+        return []
+
+    async def go() -> tuple[ProfileResult, float]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            result = await try_out("smtp://one.example", "smtp://two.example", "smtp://three.example", seconds=0.5)
+            return result, loop.time() - began
+        finally:
+            answered.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", hung)
+    result, took = run("asyncio", go())
+    assert 0.5 <= took < 1.4
+    for server in result.servers:
+        (stage,) = server.stages
+        assert (stage.name, stage.fault) == ("resolve", "name not resolved in time")
+        assert "DNS servers of this node" in stage.advice
 
 
 @pytest.mark.parametrize("listener", ["127.0.0.1", "0.0.0.0", "::"])

@@ -91,11 +91,42 @@ def test_a_ladder_ends_with_one_fault_at_most_and_never_sends_mail(
     assert b"535 5.7.8 " + SECRET.encode() + b"\r\n" in happened or SECRET not in shown
 
 
-@given(st.binary(min_size=1, max_size=60))
-def test_nothing_of_a_server_that_is_no_smtp_server_is_shown(octets: bytes) -> None:
-    """The canary is in front of what would be the code of a reply, and of what comes after."""
+CANARY = b"canary"
+_anything = st.binary(max_size=60)
+strangers = st.one_of(
+    st.builds(lambda rest: CANARY + rest + b"\r\n", _anything),
+    st.builds(lambda rest: b"HTTP/1.1 400 " + CANARY + rest + b"\r\n", _anything),
+    st.builds(lambda kind, rest: kind + CANARY + rest, st.sampled_from([b"\x15\x03", b"\x16\x03"]), _anything),
+    st.builds(
+        lambda code, end, rest: b"%d%s%s%s\r\n" % (code, end, CANARY, rest),
+        st.one_of(st.sampled_from([200, 211, 221, 250, 299, 334, 354, 399]), st.integers(0, 399)).filter(
+            lambda code: code != 220
+        ),
+        st.sampled_from([b" ", b"-", b""]),
+        st.one_of(st.just(b""), _anything),
+    ),
+    st.builds(lambda code: b"%d-%s\r\n%d end\r\n" % (code, CANARY, code), st.integers(200, 399)).filter(
+        lambda octets: not octets.startswith(b"220")
+    ),
+    st.builds(
+        lambda code, rest: b"220-%s\r\n%d %s\r\n" % (CANARY, code, rest), st.integers(100, 999), _anything
+    ).filter(lambda octets: b"\n220 " not in octets),
+    st.builds(lambda rest: b"220-first\r\n" + CANARY + rest + b"\r\n", _anything),
+    st.builds(lambda rest: b"220 " + CANARY * 2000 + rest, _anything),
+    st.builds(lambda rest: CANARY + rest, _anything),
+)
+"""What greets as no SMTP server does, ended by CRLF or not."""
+
+
+@given(strangers, st.lists(st.integers(1, 70), max_size=4), st.sampled_from(["lost", "timed out", "over"]))
+def test_nothing_of_a_server_that_is_no_smtp_server_is_shown(octets: bytes, cuts: list[int], ended: str) -> None:
+    """In whatever pieces it comes, and however it ends."""
     session = LadderSession("mx1.example", Limits(), Security(), None, lambda: 0.0)
-    session.receive(b"canary" + octets + b"\r\n")
+    for cut in cuts:
+        session.receive(octets[:cut])
+        octets = octets[cut:]
+    climb(session, [octets, ended])
     (stage,) = session.stages
     assert (stage.name, stage.ok) == (StageName.GREETING, False)
+    assert stage.fault
     assert "canary" not in str(stage)

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 
 from posthouse.client_tls import TlsPolicy
+from posthouse.clients.http_test import HttpTester
+from posthouse.clients.metadefender import core_tester
+from posthouse.clients.vault import vault_tester
 from posthouse.clients.way import Way, way_to
 from posthouse.core.encryption import Tls, TlsVerify, encryption_of
 from posthouse.core.faults import Fault
@@ -19,15 +22,20 @@ from posthouse.core.pool import ConnectionPool
 from posthouse.core.preference import Rotation, order, served
 from posthouse.core.profile import POOL_FIELDS, PROFILE_FIELDS, Pool, Preference, ServerProfile, parse_profile
 from posthouse.core.profile_advice import advise_profile
-from posthouse.core.profile_test import StageName
+from posthouse.core.profile_test import ServerResult, StageName
 from posthouse.core.rule import parse_rule
 from posthouse.core.service_type import ROWS, Encryption, ServiceType
 from posthouse.core.smtp_ladder import LadderSession
 from posthouse.core.smtp_opening import Login, Phase, Security
 from posthouse.core.uri import Specification, parse_specification
+from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.settings import load_settings
 from support.flow import FAULT, A, B, C, flow, mail
+from support.http_servers import http_server
+from support.mock_core import MockCore
+from support.mock_vault import MockVault
 from support.rest import Rest
+from support.tls_servers import ServerKind
 
 SMTP, CORE, VAULT = ServiceType.SMTP, ServiceType.METADEFENDER_CORE, ServiceType.METADEFENDER_VAULT
 OF_THE_SEED = (SMTP, CORE, VAULT)
@@ -657,3 +665,30 @@ def a_test_is_better_than_that_and_uses_tls() -> None:
     assert session.phase is Phase.HANDSHAKE
     session.tls_failed("self-signed certificate")
     assert (session.stages[-1].name, session.stages[-1].ok) == (StageName.TLS, False)
+
+
+# --- Services over HTTP -------------------------------------------------------------------------------
+
+
+def _tested(tester: HttpTester, tried: ServerProfile) -> ServerResult:
+    (result,) = asyncio.run(ProfileTest({tried.type: tester}).run(tried)).servers
+    return result
+
+
+def a_vault_is_shown_the_key() -> None:
+    """Today by TEST; without the right one nothing can be uploaded."""
+    with http_server(MockVault(key="the-key").answer) as server:
+        for key, ok in (("the-key", True), ("another", False)):
+            tried = profile(VAULT, servers=[server.specification], api_key=key)
+            assert _tested(vault_tester(lambda: DIGITAL_ID, ()), tried).ok is ok
+            assert server.requests[-1].fields["authorization"] == f"Bearer {key}"
+
+
+def https_is_http_over_tls() -> None:
+    with http_server(MockCore().answer, ServerKind.GOOD) as server:
+        tried = profile(CORE, servers=[server.specification], tls_ca=server.ca)
+        result = _tested(core_tester(lambda: DIGITAL_ID, ()), tried)
+    assert result.ok
+    assert result.stages[2].name is StageName.TLS
+    assert result.stages[2].detail["version"] == "TLSv1.3"
+    assert server.requests

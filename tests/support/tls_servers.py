@@ -253,7 +253,8 @@ def tls_server(
         ca = folder / "ca.pem"
         trusted_ca().cert_pem.write_to_path(ca)
         certificate, key = issue(kind, folder, names)
-        context = _context(kind, certificate, key, tls_max, client_ca)
+        context = server_context(kind, certificate, key, tls_max, client_ca)
+        context.sni_callback = _note_sni
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = listener.getsockname()[1]
         server = TlsServer(kind, implicit, port, str(ca), certificate, pin_of(certificate))
@@ -288,11 +289,17 @@ def pin_of(certificate: str) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first + end)).hexdigest()
 
 
-def _context(kind: ServerKind, certificate: str, key: str, tls_max: ssl.TLSVersion, client_ca: str) -> ssl.SSLContext:
+def server_context(
+    kind: ServerKind,
+    certificate: str,
+    key: str,
+    tls_max: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    client_ca: str = "",
+) -> ssl.SSLContext:
+    """TLS of a server of that kind."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.maximum_version = tls_max
-    context.sni_callback = _note_sni
     if kind is ServerKind.TLS11_ONLY:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

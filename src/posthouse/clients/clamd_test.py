@@ -5,10 +5,11 @@ Standards: clamd(8); design 2.11.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
-from posthouse.clients.connecting import sentence_of
-from posthouse.clients.tested_addresses import Listeners, addresses_to_test
-from posthouse.core.clamd_reply import eicar_facts, pong, version_facts
+from posthouse.clients.connecting import NoConnection, no_answer, sentence_of
+from posthouse.clients.tested_addresses import Listeners, addresses_to_test, connected_to_test
+from posthouse.core.clamd_reply import NOT_CLAMD, eicar_facts, pong, version_facts
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
 
@@ -42,40 +43,33 @@ class ClamdTester:
         if to.host:
             resolved, addresses = await addresses_to_test(to.host, to.port, self._listeners, seconds)
             stages.append(resolved)
-        address = await _connected(addresses, to.port, end, stages)
-        if address is None:
+            if not addresses:
+                return tuple(stages)
+        left = end - asyncio.get_running_loop().time()
+        connected, first = await connected_to_test(addresses, partial(_connect, to.port), left)
+        stages.append(connected)
+        if first is None:
             return tuple(stages)
+        first.connection.close()
         for name, command, read in _ASKED:
-            stages.append(await _asked(name, command, read, (address, to.port), end))
+            if name is StageName.EICAR:
+                read = partial(eicar_facts, database="database" not in stages[-1].detail)
+            stages.append(await _asked(name, command, read, (first.address, to.port), end))
             if not stages[-1].ok:
                 break
         return tuple(stages)
 
 
-async def _connected(addresses: list[str], port: int, end: float, stages: list[StageResult]) -> str | None:
-    """The first address that can be connected to, and the stage `connect`."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    tried: list[str] = []
-    fault = ""
-    for index, address in enumerate(addresses):
-        share = (end - loop.time()) / (len(addresses) - index)
-        try:
-            async with asyncio.timeout(share):
-                _, writer = await _open(address, port)
-        except TimeoutError:
-            fault = f"no answer to connect within {share:.2g} s"
-        except OSError as error:
-            fault = f"socket {address}: {sentence_of(error)}" if not port else sentence_of(error)
-        else:
-            writer.close()
-            facts: dict[str, object] = {"address": address, **({"tried": tried} if tried else {})}
-            stages.append(StageResult(StageName.CONNECT, True, loop.time() - began, facts))
-            return address
-        tried.append(f"{address}: {fault}")
-    if addresses:
-        stages.append(failed(StageName.CONNECT, loop.time() - began, fault, {"tried": tried}))
-    return None
+async def _connect(port: int, address: str, seconds: float) -> asyncio.StreamWriter:
+    """Raises NoConnection."""
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await _open(address, port)
+    except TimeoutError as error:
+        raise no_answer(seconds) from error
+    except OSError as error:
+        raise NoConnection(sentence_of(error) if port else f"socket {address}: {sentence_of(error)}") from error
+    return writer
 
 
 async def _asked(
@@ -89,14 +83,16 @@ async def _asked(
         async with asyncio.timeout_at(end):
             reply = await _reply(command, *to)
     except TimeoutError:
-        return failed(name, loop.time() - began, "no reply within the time of the test")
+        return failed(name, loop.time() - began, "no reply within the time of the test", transcript=(said,))
     except (OSError, EOFError):
-        return failed(name, loop.time() - began, "connection lost before the reply")
+        return failed(name, loop.time() - began, "connection lost before the reply", transcript=(said,))
     facts, fault = read(reply)
     took = loop.time() - began
+    # Of what is no clamd nothing is repeated.
+    transcript = (said,) if fault == NOT_CLAMD else (said, f"S: {reply}")
     if fault:
-        return failed(name, took, fault, facts)
-    return StageResult(name, True, took, facts, (said, f"S: {reply}"))
+        return failed(name, took, fault, facts, transcript)
+    return StageResult(name, True, took, facts, transcript)
 
 
 async def _reply(command: bytes, address: str, port: int) -> str:

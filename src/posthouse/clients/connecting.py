@@ -3,10 +3,11 @@
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from posthouse.clients.smtp_connection import SmtpConnection
 
@@ -24,15 +25,32 @@ _SENTENCES = {
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 Connection = TypeVar("Connection", bound=SmtpConnection)
+Opened = TypeVar("Opened")
 
 
 class NoConnection(Exception):
-    """The text is one sentence; `blame`: it is the server's fault."""
+    """The text is one sentence; `blame`: it is the server's fault; `tried`: what each address said."""
 
     def __init__(self, why: str, status: str = "4.4.1", blame: bool = True) -> None:
         super().__init__(why)
         self.status = status
         self.blame = blame
+        self.tried: tuple[str, ...] = ()
+
+    @classmethod
+    def refused(cls, error: OSError) -> "NoConnection":
+        """What the system said."""
+        return cls(sentence_of(error), blame=error.errno not in _OURS)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstConnected(Generic[Opened]):
+    """The first of some addresses that could be connected to."""
+
+    connection: Opened
+    address: str
+    tried: tuple[str, ...]
+    """Those before it, each with its sentence."""
 
 
 async def resolve(host: str, port: int, seconds: float) -> list[str]:
@@ -49,25 +67,54 @@ async def resolve(host: str, port: int, seconds: float) -> list[str]:
             raise NoConnection("name cannot be resolved at present", "4.4.3") from error
         raise NoConnection("name not found", "4.4.4") from error
     except OSError as error:
-        raise NoConnection(sentence_of(error), blame=error.errno not in _OURS) from error
+        raise NoConnection.refused(error) from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 async def connect(
-    factory: Callable[[], Connection], address: str, port: int, seconds: float, *, told_seconds: float
+    factory: Callable[[], Connection], port: int, address: str, seconds: float, *, told_seconds: float | None = None
 ) -> Connection:
-    """A connection to one address. Raises NoConnection; `told_seconds` is the time that its sentence tells."""
+    """A connection to one address. Raises NoConnection; `told_seconds` is the time that its sentence tells, if it is
+    not `seconds`."""
     try:
         async with asyncio.timeout(max(seconds, 0.0)):
             transport, connection = await asyncio.get_running_loop().create_connection(factory, address, port)
     except TimeoutError as error:
-        raise NoConnection(f"no answer to connect within {told_seconds:g} s") from error
+        raise no_answer(seconds if told_seconds is None else told_seconds) from error
     except OSError as error:
-        raise NoConnection(sentence_of(error), blame=error.errno not in _OURS) from error
+        raise NoConnection.refused(error) from error
     if (connected := transport.get_extra_info("socket")) is not None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.connected(end_of(*connected.getsockname()[:2]), end_of(address, port))
     return connection
+
+
+def no_answer(seconds: float) -> NoConnection:
+    """Nobody answered to connect."""
+    return NoConnection(f"no answer to connect within {round(seconds, 1):g} s")
+
+
+async def first_connected(
+    addresses: Sequence[str], open_one: Callable[[str, float], Awaitable[Opened]], seconds: float
+) -> FirstConnected[Opened]:
+    """Tries the addresses in order; each gets an equal share of the time that is left.
+
+    `open_one` takes an address and its share in seconds and raises NoConnection; what the last one raised is raised
+    here where none can be connected to.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    failure = NoConnection("name not found", "4.4.4")
+    tried: list[str] = []
+    for index, address in enumerate(addresses):
+        share = max(0.0, end - loop.time()) / (len(addresses) - index)
+        try:
+            return FirstConnected(await open_one(address, share), address, tuple(tried))
+        except NoConnection as error:
+            failure = error
+            tried.append(f"{address}: {error}")
+    failure.tried = tuple(tried)
+    raise failure
 
 
 def end_of(address: str, port: int) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from time import monotonic
 
 from posthouse.client_tls import TlsSettingsError
-from posthouse.clients.connecting import NoConnection, connect, resolve
+from posthouse.clients.connecting import NoConnection, connect, first_connected, resolve
 from posthouse.clients.server_use import ServerUse
 from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.clients.smtp_pool import SmtpPools
@@ -186,18 +186,11 @@ class SmtpRelay:
         factory = partial(SmtpConnection, self._hostname, self._limits, loop, way, self._alive)
         end = loop.time() + seconds
         addresses = await resolve(way.host, way.port, seconds)
-        failure = NoConnection("name not found", "4.4.4")
-        for index, address in enumerate(addresses):
-            share = (end - loop.time()) / (len(addresses) - index)
-            try:
-                connection = await connect(factory, address, way.port, share, told_seconds=seconds)
-            except NoConnection as error:
-                failure = error
-                continue
-            use.opened += 1
-            use.connecting.add((now := monotonic()) - began, now)
-            return connection
-        raise failure
+        open_one = partial(connect, factory, way.port, told_seconds=seconds)
+        connection = (await first_connected(addresses, open_one, end - loop.time())).connection
+        use.opened += 1
+        use.connecting.add((now := monotonic()) - began, now)
+        return connection
 
 
 def _stopped_at(answer: ServerAnswer) -> Stage | None:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from functools import partial
 
 from posthouse.client_tls import CertificateRefused, TlsPolicy, TlsSettingsError, certificate_facts
-from posthouse.clients.connecting import NoConnection, connect
+from posthouse.clients.connecting import connect
 from posthouse.clients.smtp_connection import SmtpConnection
-from posthouse.clients.tested_addresses import Listeners, addresses_to_test
+from posthouse.clients.tested_addresses import Listeners, addresses_to_test, connected_to_test
 from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
 from posthouse.core.profile import ServerProfile
@@ -55,8 +55,12 @@ class SmtpTester:
             return tuple(ladder.stages)
         await ladder.climb(way, addresses)
         last = ladder.stages[-1]
-        if last.name is StageName.TLS and not last.ok and way.policy is not None and way.security.clear_allowed:
-            ladder.stages[-1] = replace(last, ok=True, detail={**last.detail, "downgraded": True})
+        clear_will_do = way.policy is not None and way.security.clear_allowed
+        if last.name is StageName.TLS and not last.ok and clear_will_do and ladder.left > 0:
+            facts = {name: value for name, value in last.detail.items() if name != "fault"}
+            ladder.stages[-1] = replace(
+                last, ok=True, detail={**facts, "downgraded": True, "downgraded_by": last.fault}
+            )
             await ladder.climb(way.in_clear(), addresses)
         return tuple(ladder.stages)
 
@@ -72,7 +76,8 @@ class _Ladder:
         self.stages: list[StageResult] = []
 
     @property
-    def _left(self) -> float:
+    def left(self) -> float:
+        """Seconds until the test ends."""
         return self._end - self._loop.time()
 
     async def climb(self, way: Way, addresses: list[str]) -> None:
@@ -103,24 +108,11 @@ class _Ladder:
 
     async def _connect(self, way: Way, session: LadderSession, addresses: list[str]) -> "_TestedConnection | None":
         """Each address gets its share of the time, as in delivery."""
-        began = self._loop.time()
         factory = partial(_TestedConnection, self._hostname, self._limits, self._loop, way, session, self._alive)
-        seconds = min(self._limits.connect_seconds, self._left)
-        end = began + seconds
-        tried: list[str] = []
-        for index, address in enumerate(addresses):
-            share = (end - self._loop.time()) / (len(addresses) - index)
-            try:
-                connection = await connect(factory, address, way.port, share, told_seconds=round(share, 1))
-            except NoConnection as error:
-                tried.append(f"{address}: {error}")
-                fault = str(error)
-            else:
-                facts: dict[str, object] = {"address": address, **({"tried": tried} if tried else {})}
-                self.stages.append(StageResult(StageName.CONNECT, True, self._loop.time() - began, facts))
-                return connection
-        self.stages.append(failed(StageName.CONNECT, self._loop.time() - began, fault, {"tried": tried}))
-        return None
+        seconds = min(self._limits.connect_seconds, self.left)
+        stage, first = await connected_to_test(addresses, partial(connect, factory, way.port), seconds)
+        self.stages.append(stage)
+        return first.connection if first is not None else None
 
 
 class _TestedConnection(SmtpConnection):

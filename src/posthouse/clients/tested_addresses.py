@@ -1,11 +1,11 @@
-"""The first stage of every TEST: a name becomes the addresses that may be connected to."""
+"""The first stages of every TEST: a name becomes the addresses that may be connected to, and one of them is."""
 
 import asyncio
 import socket
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from ipaddress import ip_address
 
-from posthouse.clients.connecting import NoConnection, resolve
+from posthouse.clients.connecting import FirstConnected, NoConnection, Opened, first_connected, resolve
 from posthouse.core.own_address import LINK_LOCAL, OWN_LISTENER, refusal
 from posthouse.core.profile_test import StageName, StageResult, failed
 
@@ -31,6 +31,20 @@ async def addresses_to_test(
         why = OWN_LISTENER if OWN_LISTENER in refusals else LINK_LOCAL
         return failed(StageName.RESOLVE, took, why, facts), []
     return StageResult(StageName.RESOLVE, True, took, facts), allowed
+
+
+async def connected_to_test(
+    addresses: Sequence[str], open_one: Callable[[str, float], Awaitable[Opened]], seconds: float
+) -> tuple[StageResult, FirstConnected[Opened] | None]:
+    """The stage `connect`, and the connection; None where it has failed. `open_one` as for `first_connected`."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        first = await first_connected(addresses, open_one, seconds)
+    except NoConnection as error:
+        return failed(StageName.CONNECT, loop.time() - began, str(error), {"tried": list(error.tried)}), None
+    facts = {"address": first.address, **({"tried": list(first.tried)} if first.tried else {})}
+    return StageResult(StageName.CONNECT, True, loop.time() - began, facts), first
 
 
 def _is_local(address: str) -> bool:

@@ -1,7 +1,7 @@
 """What a mail administrator can do about a stage of a TEST: one table, one test for each row.
 
-A row holds for a stage and for faults that its pattern is found in; the first that fits is taken, the last row of a
-stage fits all. Stages that succeeded may leave something to be done, too.
+A row holds for a stage, for service types and for faults that its pattern is found in; the first that fits is taken,
+the last row of a stage fits all. Stages that succeeded may leave something to be done, too.
 Standards: design 2.6 to 2.8 and 2.11.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from posthouse.core.profile_test import StageName, StageResult
+from posthouse.core.service_type import ServiceType
 
 EXPIRY_DAYS = 30
 """A certificate with fewer days left is spoken of."""
@@ -23,15 +24,69 @@ SLOW_SECONDS = 3.0
 class Row:
     """`advice` may name facts of the stage and words of its profile in braces."""
 
-    stage: StageName
+    stage: StageName | None
+    """None: any stage of these types."""
     pattern: str
     """Regular expression, searched for in the fault."""
     advice: str
+    types: tuple[ServiceType, ...] = tuple(ServiceType)
+    port: str = ""
+    """Only for servers at this port."""
 
 
+_CORE = (ServiceType.METADEFENDER_CORE,)
+_VAULT = (ServiceType.METADEFENDER_VAULT,)
+_HTTP = _CORE + _VAULT
+_PRODUCTS = {
+    ServiceType.SMTP: "the mail server",
+    ServiceType.METADEFENDER_CORE: "MetaDefender Core",
+    ServiceType.METADEFENDER_VAULT: "Vault",
+    ServiceType.CLAMAV: "clamd",
+}
+_VAULT_PORT = "Write port 8010: Vault answers there since version 1.3.7, and no longer at 8000."
+_LICENCE = "Activate or renew the licence in MetaDefender Core (Settings > License): without one it scans nothing."
 _PIN = 'tls_verify = "pinned" and tls_pin = "{sha256}"'
+_KEYRING = "^the stored|is not stored$|^the key |^there is no key|^no key|^key "
+"""What storage says of stored secrets that it cannot read."""
+_KEYRING_ADVICE = "Bring back the key of stored secrets on this node (`posthouse doctor`), or enter the secret again."
 _S = StageName
 ROWS: tuple[Row, ...] = (
+    Row(None, "speaks SMTP", "Give the port of {product}: a mail server answers at {port}.", _HTTP),
+    Row(None, "it speaks TLS", "Write https://{host}:{port}: the server expects TLS from the first octet.", _HTTP),
+    Row(None, "not answer as HTTP", "Check the port: what answers at {port} is not {product}.", _HTTP),
+    Row(
+        None,
+        "redirects",
+        "Give scheme, host and port where {product} itself answers: no redirect is followed, so that no key goes to "
+        "another host.",
+        _HTTP,
+    ),
+    Row(
+        None,
+        "within the time",
+        "Look why {product} is so slow: its load and its log, or a proxy before it that cannot reach it.",
+        _HTTP,
+    ),
+    Row(
+        None,
+        "in clear text|may expect TLS",
+        "Write https://{host}:{port} if the server expects TLS there; else look in the log of {product}, or of its "
+        "proxy, why it does not answer.",
+        _HTTP,
+    ),
+    Row(
+        None,
+        "^connection lost|connection was lost",
+        "Look in the log of {product}, or of the proxy before it, why it closes the connection.",
+        _HTTP,
+    ),
+    Row(None, "longer than", "Check address and port: {product} would not answer at such length.", _HTTP),
+    Row(
+        _S.RESOLVE,
+        "listener of this node",
+        "Give address and port of {product}: {host} port {port} is where this posthouse itself takes mail.",
+        (*_HTTP, ServiceType.CLAMAV),
+    ),
     Row(
         _S.RESOLVE,
         "listener of this node",
@@ -51,12 +106,21 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.CONNECT,
         "^socket",
-        "Check that clamd runs, that its LocalSocket is this path, and that the user of posthouse may open it.",
+        "Check that clamd runs (without signatures it does not start: run freshclam), that LocalSocket is this path, "
+        "and that the user of posthouse may open it.",
     ),
     Row(
         _S.CONNECT,
         "refused",
-        "Check the port, and that the mail server runs and listens on this address: nothing accepts at port {port}.",
+        "Check that clamd runs (without signatures it does not start: run freshclam), and that TCPSocket {port} and "
+        "TCPAddr are set for this address.",
+        (ServiceType.CLAMAV,),
+    ),
+    Row(_S.CONNECT, "refused|no answer", _VAULT_PORT, _VAULT, "8000"),
+    Row(
+        _S.CONNECT,
+        "refused",
+        "Check the port, and that {product} runs and listens on this address: nothing accepts at port {port}.",
     ),
     Row(
         _S.CONNECT,
@@ -106,6 +170,11 @@ ROWS: tuple[Row, ...] = (
     Row(_S.EHLO, "", "Look in the server's log why it does not answer EHLO, then test again."),
     Row(
         _S.TLS,
+        "^tls_|^digital ID|shows the node's digital ID|^this node has no digital ID",
+        "Correct that setting or file on this node: the server is not to blame.",
+    ),
+    Row(
+        _S.TLS,
         "does not offer STARTTLS",
         "Switch on STARTTLS at the server (it needs a certificate); if clear text may be used there, choose "
         "starttls-optional without login and verification, or none.",
@@ -123,6 +192,12 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.TLS,
         "does not speak TLS",
+        "Write http://{host}:{port}, or give the port where {product} speaks TLS: at this one it does not.",
+        _HTTP,
+    ),
+    Row(
+        _S.TLS,
+        "does not speak TLS",
         "Write smtp://{host} with tls = starttls-required, or give the port where the server speaks TLS (465).",
     ),
     Row(
@@ -132,7 +207,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         _S.TLS,
-        "expired on|certificate expired|has expired",
+        "^certificate expired|^the certificate of its CA has expired",
         f"Renew the server's certificate; until then you can pin it with {_PIN}.",
     ),
     Row(
@@ -148,8 +223,19 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.TLS,
         "certificate is for",
-        'If this is the right server set tls_name to a name of its certificate (tls_name = "{names}"), else correct '
-        "the server specification.",
+        'If this is the right server set tls_name to a name of its certificate (tls_name = "{tls_name}"), else '
+        "correct the server specification.",
+    ),
+    Row(
+        _S.TLS,
+        "is revoked|not meant for servers|too weak",
+        "Give the server another certificate: one meant for servers and not revoked, with RSA keys of 2048 bits or "
+        "more and SHA-256.",
+    ),
+    Row(
+        _S.TLS,
+        "no TLS within|took longer|took too long",
+        "Look why the server does not go on with TLS: its load, its log, or a firewall or proxy that meddles.",
     ),
     Row(
         _S.TLS,
@@ -160,6 +246,18 @@ ROWS: tuple[Row, ...] = (
         _S.TLS,
         "has the fingerprint",
         'Compare with the server: if its certificate was renewed set tls_pin = "{sha256}", else somebody is between.',
+    ),
+    Row(
+        _S.TLS,
+        "no common cipher",
+        "Switch on ciphers of today at the server (ECDHE with AES-GCM); for one that asks for a client "
+        "certificate set client_certificate = true.",
+    ),
+    Row(
+        _S.TLS,
+        "client certificate",
+        "Let the vault ask for no client certificate: posthouse shows one to mail servers and Cores only.",
+        _VAULT,
     ),
     Row(
         _S.TLS,
@@ -176,7 +274,6 @@ ROWS: tuple[Row, ...] = (
         "name it was asked for",
         "Set tls_name to a name that the server knows: it has no certificate for the one asked for.",
     ),
-    Row(_S.TLS, "tls_|digital ID", "Correct that setting or file on this node: the server is not to blame."),
     Row(
         _S.TLS,
         "",
@@ -207,9 +304,10 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         _S.AUTH,
-        "the password",
+        "^the password's",
         "Correct the reference of the password on this node: the variable has to be set, or the file readable.",
     ),
+    Row(_S.AUTH, _KEYRING, _KEYRING_ADVICE),
     Row(_S.AUTH, "", "Look in the server's log why it refuses the login of {username}."),
     Row(
         _S.MAIL,
@@ -226,10 +324,56 @@ ROWS: tuple[Row, ...] = (
     Row(_S.MAIL, "", "Look in the server's log why it does not answer."),
     Row(_S.PING, "as clamd", "Check the port: what answers there is no clamd (its TCPSocket is 3310 as a rule)."),
     Row(_S.PING, "", "Look in clamd's log: it may still be loading signatures, or be out of threads."),
-    Row(_S.VERSION, "no signatures", "Run freshclam and let clamd reload: without signatures it finds nothing."),
+    Row(
+        _S.VERSION,
+        "",
+        "Check address and port (8008 as a rule): what answers at {port} is not MetaDefender Core.",
+        _CORE,
+    ),
     Row(_S.VERSION, "", "Look in clamd's log why it does not answer VERSION."),
+    Row(_S.EICAR, "no signatures", "Run freshclam and let clamd reload: without its signatures it finds nothing."),
     Row(_S.EICAR, "not found", "Run freshclam and let clamd reload: it lets the test pattern EICAR pass."),
     Row(_S.EICAR, "", "Look in clamd's log why it does not scan; StreamMaxLength must allow whole mails."),
+    Row(_S.READY, "", _VAULT_PORT, _VAULT, "8000"),
+    Row(
+        _S.READY,
+        "",
+        "Check address, port (8010 as a rule) and path (/vault_rest): what answers there is not Vault.",
+        _VAULT,
+    ),
+    Row(_S.READY, "licence", _LICENCE),
+    Row(
+        _S.READY,
+        "no active engine",
+        "Look at licence and engines in MetaDefender Core (Inventory > Technologies): none is active, so nothing is "
+        "scanned.",
+    ),
+    Row(
+        _S.READY,
+        "",
+        "Look at the health check of MetaDefender Core (Settings > Health check) and its log: until it is ready it "
+        "scans nothing.",
+    ),
+    Row(
+        _S.KEY,
+        "refuses the API key",
+        "Make a new API key in Vault and give it as api_key: keys expire, and end with the account of their owner.",
+        _VAULT,
+    ),
+    Row(
+        _S.KEY,
+        "refuses the API key",
+        "Give the API key of an active user of MetaDefender Core as api_key, or none if its rules ask for none.",
+    ),
+    Row(
+        _S.KEY,
+        "^the API key's",
+        "Correct the reference of the API key on this node: the variable has to be set, or the file readable.",
+    ),
+    Row(_S.KEY, _KEYRING, _KEYRING_ADVICE),
+    Row(_S.KEY, "", "Look in the log of {product} why it does not answer."),
+    Row(_S.LICENCE, "licence", _LICENCE),
+    Row(_S.LICENCE, "", "Look in the log of MetaDefender Core why it does not tell its licence."),
 )
 
 DOWNGRADED = "Mail goes in clear text, because TLS failed: mend the server's TLS, then choose starttls-required."
@@ -243,17 +387,37 @@ SLOW = (
     "a connection pool spares most mails the wait."
 )
 EXPIRES = "Renew the server's certificate: it has {days_left} days left."
+LICENCE_EXPIRES = "Renew the licence of MetaDefender Core: it has {days_left} days left."
+NO_DATABASE = "Run freshclam, and let clamd reload: it has signatures of your own only, none of ClamAV."
+_MORE = re.compile(r" and \d+ more$")
 
 
-def advise(stage: StageResult, words: Mapping[str, str]) -> str:
+def advise(stage: StageResult, words: Mapping[str, str], service_type: ServiceType) -> str:
     """One sentence; empty where nothing is to be done. `words`: host, port, username, hostname."""
-    known = {"seconds": f"{stage.seconds:.0f}", **{name: str(value) for name, value in stage.detail.items()}}
-    return _sentence(stage).format_map(defaultdict(lambda: "?", {**known, **words}))
+    known = {
+        "seconds": f"{stage.seconds:.0f}",
+        "product": _PRODUCTS[service_type],
+        **{name: str(value) for name, value in stage.detail.items()},
+    }
+    if "names" in known:
+        known["tls_name"] = _one_name(known["names"])
+    sentence = _sentence(stage, service_type, words.get("port", ""))
+    return sentence.format_map(defaultdict(lambda: "?", {**known, **words}))
 
 
-def _sentence(stage: StageResult) -> str:
+def _one_name(names: str) -> str:
+    """The first of the names of a certificate that is no wildcard; a name that would fit if all are."""
+    each = _MORE.sub("", names).split(", ")
+    return next((name for name in each if not name.startswith("*")), each[0].replace("*", "mail", 1))
+
+
+def _sentence(stage: StageResult, service_type: ServiceType, port: str) -> str:
     if not stage.ok:
-        rows = (row for row in ROWS if row.stage is stage.name)
+        rows = (
+            row
+            for row in ROWS
+            if row.stage in (None, stage.name) and service_type in row.types and row.port in ("", port)
+        )
         return next((row.advice for row in rows if re.search(row.pattern, stage.fault)), "")
     if stage.name is StageName.GREETING and stage.seconds >= SLOW_SECONDS:
         return SLOW
@@ -261,7 +425,9 @@ def _sentence(stage: StageResult) -> str:
         return DOWNGRADED
     if stage.detail.get("in_clear"):
         return IN_CLEAR
+    if "database" in stage.detail:
+        return NO_DATABASE
     days = stage.detail.get("days_left")
     if isinstance(days, int) and days < EXPIRY_DAYS:
-        return EXPIRES
+        return EXPIRES if stage.name is StageName.TLS else LICENCE_EXPIRES
     return UNVERIFIED if stage.detail.get("certificate") == "unverified" else ""

@@ -24,10 +24,17 @@ class StageName(StrEnum):
     """MAIL and RCPT, then RSET: only where an address is given; never DATA."""
     QUIT = "quit"
     PING = "ping"
-    """The last three are clamd's, after `connect`."""
+    """clamd's, after `connect`; then `version` and `eicar`."""
     VERSION = "version"
+    """clamd's and MetaDefender Core's."""
     EICAR = "eicar"
     """The test pattern that every scanner finds."""
+    READY = "ready"
+    """MetaDefender Core says that it scans; a vault answers at its path."""
+    KEY = "key"
+    """The API key is accepted."""
+    LICENCE = "licence"
+    """MetaDefender Core's, where the key may see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,15 @@ class ProfileResult:
         return all(server.ok for server in self.servers)
 
 
-def failed(name: StageName, seconds: float, why: str, facts: Mapping[str, object] | None = None) -> StageResult:
+def failed(
+    name: StageName,
+    seconds: float,
+    why: str,
+    facts: Mapping[str, object] | None = None,
+    transcript: tuple[str, ...] = (),
+) -> StageResult:
     """A stage that ends its ladder; `why` is one sentence."""
-    return StageResult(name, False, seconds, {"fault": why, **(facts or {})})
+    return StageResult(name, False, seconds, {"fault": why, **(facts or {})}, transcript)
 
 
 def result_json(result: ProfileResult) -> dict[str, object]:

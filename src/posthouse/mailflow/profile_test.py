@@ -14,6 +14,8 @@ from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult
 from posthouse.ports import ServerTester
 
 TEST_SECONDS = 10.0
+AT_ONCE = 4
+"""Tests under way; further ones wait, so that many of them cannot fill this process with connections."""
 
 
 class ProfileTest:
@@ -25,6 +27,11 @@ class ProfileTest:
         self._testers = testers
         self._hostname = hostname
         self._seconds = seconds
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    def reload(self, testers: Mapping[ServiceType, ServerTester], hostname: str) -> None:
+        """New settings, for tests that begin from now on."""
+        self._testers, self._hostname = testers, hostname
 
     @property
     def types(self) -> tuple[ServiceType, ...]:
@@ -33,7 +40,7 @@ class ProfileTest:
 
     async def run(self, profile: ServerProfile, inquiry: Inquiry | None = None) -> ProfileResult:
         """The profile's type has to be one of `types`. Nothing is sent but what a session opens with."""
-        async with asyncio.TaskGroup() as group:
+        async with self._turn, asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._test(profile, server, inquiry)) for server in profile.server_texts]
         return ProfileResult(tuple(task.result() for task in tasks))
 
@@ -46,4 +53,6 @@ class ProfileTest:
             "username": profile.username,
             "hostname": self._hostname,
         }
-        return ServerResult(server, tuple(replace(stage, advice=advise(stage, words)) for stage in stages))
+        return ServerResult(
+            server, tuple(replace(stage, advice=advise(stage, words, profile.type)) for stage in stages)
+        )

@@ -7,6 +7,7 @@ of any file.
 Standards: design 2.11 and section 4.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -27,7 +28,7 @@ from posthouse.ports import UNLOCK_LOGIN, Key, QueueCommand, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
 from posthouse.web.changing import unstorable
 from posthouse.web.inventory import stored_profile
-from posthouse.web.problems import Json, Problem, invalid
+from posthouse.web.problems import Json, Problem, invalid, shown
 from posthouse.web.rate import Rate
 from posthouse.web.tools import Tools, WebTools
 
@@ -146,8 +147,13 @@ async def _tested(tools: WebTools, key: Key, rate: Rate, asked: _Asked, *, saved
     if wait:
         detail = f"A key may test {TESTS} times a minute; try again in {wait} s."
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(wait)})
-    result = await tools.profile_test.run(asked.profile, asked.inquiry)
-    await run_in_threadpool(_note, tools, key, _audited(asked.profile, result, saved=saved))
+    result: ProfileResult | None = None
+    try:
+        result = await tools.profile_test.run(asked.profile, asked.inquiry)
+    finally:
+        # Servers may have been logged in to, whatever became of the test and of whoever asked for it.
+        row = _audited(asked.profile, result, saved=saved)
+        await asyncio.shield(run_in_threadpool(_note, tools, key, row))
     if saved and result.ok and asked.profile.password is not None:  # design 2.7
         unlock = QueueCommand(0, UNLOCK_LOGIN, actor(key), profile=asked.profile.name)
         await run_in_threadpool(tools.commands.submit, unlock, tools.clock.now())
@@ -158,12 +164,14 @@ def _note(tools: WebTools, key: Key, detail: Document) -> None:
     tools.inventory.note(by=actor(key), what="server profile tested", detail=detail, now=tools.clock.now())
 
 
-def _audited(profile: ServerProfile, result: ProfileResult, *, saved: bool) -> Document:
+def _audited(profile: ServerProfile, result: ProfileResult | None, *, saved: bool) -> Document:
+    """Without a result the test was cut short: `ok` is null."""
     servers = [
         {"server": each.server, "ok": each.ok, "failed_at": None if each.ok else each.stages[-1].name.value}
-        for each in result.servers
+        for each in (result.servers if result is not None else ())
     ]
-    return {"server_profile": profile.name, "as_saved": saved, "ok": result.ok, "servers": servers}
+    ok = result.ok if result is not None else None
+    return {"server_profile": profile.name, "as_saved": saved, "ok": ok, "servers": servers}
 
 
 # --- reading -----------------------------------------------------------------------------------------
@@ -258,8 +266,7 @@ def _inquiry(tools: WebTools, body: Document) -> tuple[Inquiry | None, list[Faul
         elif isinstance(value, str) and len(value) <= 320 and parse_mailbox(value, smtputf8=False) is not None:
             texts[name] = value
         else:
-            shown = value[:200] if isinstance(value, str) else type(value).__name__
-            faults.append(Fault(name, shown, "This is no mail address.", "Write it like local@domain."))
+            faults.append(Fault(name, shown(name, value), "This is no mail address.", "Write it like local@domain."))
     if body.get("mail_from") is not None and body.get("rcpt_to") is None:
         faults.append(Fault("rcpt_to", "", "A sender is asked for together with a recipient.", "Give rcpt_to, too."))
     if not texts["rcpt_to"]:

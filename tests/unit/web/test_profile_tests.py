@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.testclient import TestClient
 
 from posthouse.core.fields import Secret
-from posthouse.core.profile_test import Inquiry
+from posthouse.core.profile_test import Inquiry, StageResult
 from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.settings import NodeSettings, OwnMail
 from posthouse.web.rate import Rate
@@ -297,6 +297,39 @@ def test_every_test_is_audited_without_secrets() -> None:
             {"server": "smtp://10.0.0.2:2525", "ok": True, "failed_at": None},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("body", "as_saved"),
+    [
+        (None, True),
+        ({}, True),
+        ({"rcpt_to": "b@ours.example"}, True),
+        ({"rcpt_to": "b@ours.example", "mail_from": "a@ours.example"}, True),
+        ({"rcpt_to": "b@ours.example", "tls": "none"}, False),
+        ({"tls": "none"}, False),
+    ],
+)
+def test_an_address_to_ask_for_changes_nothing_of_what_is_saved(body: object, as_saved: bool) -> None:
+    rest = Rest()
+    assert posted(rest, SAVED, body).status_code == 200
+    assert cast(dict[str, object], rest.inventory.rows[0]["detail"])["as_saved"] is as_saved
+
+
+def test_a_test_that_is_cut_short_is_audited_too() -> None:
+    rest = Rest()
+
+    async def cut(*_: object) -> tuple[StageResult, ...]:
+        raise OSError("out of everything")
+
+    rest.tester.test = cut  # type: ignore[method-assign,assignment]
+    app = create_app(rest.tools)
+    client = TestClient(app, base_url="http://127.0.0.1:8025", raise_server_exceptions=False)
+    answer = client.post(SAVED, headers={"Authorization": f"Bearer {rest.secrets['administrator']}"})
+    assert answer.status_code == 500
+    row = rest.inventory.rows[0]
+    assert row["what"] == "server profile tested"
+    assert row["detail"] == {"server_profile": "exchange", "as_saved": True, "ok": None, "servers": []}
 
 
 def test_a_key_may_test_sixty_times_a_minute() -> None:

@@ -1,0 +1,68 @@
+"""The mocks of MetaDefender Core and Vault answer as the vendor's documents say, and are asked what stands there.
+
+Where the OpenAPI is not at hand, the shapes taken from it must be those that were taken.
+"""
+
+import hashlib
+from urllib.parse import urlsplit
+
+import pytest
+
+from posthouse.clients import metadefender
+from posthouse.clients.metadefender import core_key_field
+from support.http_servers import Request, Response
+from support.mock_core import KEY, NO_LICENCE, MockCore
+from support.openapi_shapes import PATHS, SHAPES, document, extracted, faults, recorded
+
+DIGEST = "74f5b7804e0d8c0ef933a063021ca3b48d0955ed1c2331dd4d6b5c82345cf662"
+BESIDE = ("/readyz",)
+"""Asked though the OpenAPI of 4.18 does not know it: since 5.0."""
+
+
+def answered(core: MockCore, path: str, key: str = KEY) -> Response:
+    return core.answer(Request("GET", path, dict([core_key_field(key)])))
+
+
+def test_the_shapes_are_those_of_the_document() -> None:
+    openapi = document()
+    if openapi is not None:
+        assert extracted(openapi) == recorded()
+    assert hashlib.sha256(SHAPES.read_bytes()).hexdigest() == DIGEST
+
+
+def test_nothing_is_asked_of_a_core_that_the_document_does_not_have() -> None:
+    asked = {urlsplit(each.path).path for each in metadefender._QUESTIONS}
+    asked |= {urlsplit(each.otherwise.path).path for each in metadefender._QUESTIONS if each.otherwise is not None}
+    assert asked == {*PATHS, *BESIDE}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("core", [MockCore(), MockCore(key="another"), MockCore(version="5.19.0")])
+def test_the_mock_of_core_answers_in_the_shape_of_the_document(core: MockCore, path: str) -> None:
+    response = answered(core, path)
+    assert faults(response.document, recorded()[path][str(response.status)]) == []
+
+
+def test_a_key_without_rights_is_answered_as_the_document_has_it_for_nodes() -> None:
+    """For the licence the page on error messages has 405, the OpenAPI 403 only."""
+    response = answered(MockCore(rights=False), "/stat/nodes")
+    assert response.status == 405
+    assert faults(response.document, recorded()["/stat/nodes"]["405"]) == []
+
+
+def test_the_answer_without_a_licence_is_the_one_thing_that_is_beside_the_document() -> None:
+    """The page "Get Current License Information" has it; the OpenAPI calls the field `deployment`."""
+    response = answered(MockCore(licence=NO_LICENCE), "/admin/license")
+    assert faults(response.document, recorded()["/admin/license"]["200"]) == [".deployment_id: not in the document"]
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ({"product_id": "MSCL", "version": 4}, ".version: 4 is no string"),
+        ({"product": "MSCL"}, ".product: not in the document"),
+        ([], ": no table"),
+    ],
+)
+def test_another_shape_is_a_fault(value: object, fault: str) -> None:
+    assert faults(value, recorded()["/version"]["200"]) == [fault]

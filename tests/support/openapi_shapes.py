@@ -1,0 +1,88 @@
+"""What the vendor's OpenAPI says of the answers that the mock of MetaDefender Core gives, as shapes.
+
+A shape is the name of a type, a list with the shape of its items, or a table of shapes by property. The file
+`core_shapes.json` holds those of the paths that are asked; the document itself is no part of the repository.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from support.processes import ROOT
+
+SHAPES = Path(__file__).with_name("core_shapes.json")
+PATHS = ("/version", "/stat/engines", "/stat/nodes", "/admin/license")
+Shape = str | list[Any] | dict[str, Any]
+
+
+def document() -> Path | None:
+    """The OpenAPI: POSTHOUSE_SPECS, else `../shared/specs` beside the checkout; None where it is absent."""
+    folder = Path(os.environ.get("POSTHOUSE_SPECS", ROOT.parent / "shared" / "specs"))
+    return next(iter(sorted(folder.glob("metadefender-core-*.yaml"))), None)
+
+
+def recorded() -> dict[str, dict[str, Shape]]:
+    """By path, then by status as text."""
+    return cast(dict[str, dict[str, Shape]], json.loads(SHAPES.read_text("utf-8")))
+
+
+def extracted(openapi: Path) -> dict[str, dict[str, Shape]]:
+    """The same, from the document."""
+    root = yaml.safe_load(openapi.read_text("utf-8"))
+    return {
+        path: {
+            status: _shape(root, _content(root, answer))
+            for status, answer in root["paths"][path]["get"]["responses"].items()
+        }
+        for path in PATHS
+    }
+
+
+def _content(root: Mapping[str, Any], answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = _resolved(root, answer)
+    return cast(Mapping[str, Any], found["content"]["application/json"]["schema"])
+
+
+def _resolved(root: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    while "$ref" in node:
+        found: Any = root
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        node = found
+    return node
+
+
+def _shape(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Shape:
+    schema = _resolved(root, schema)
+    if schema.get("type") == "array":
+        return [_shape(root, schema["items"])]
+    if "properties" in schema:
+        return {name: _shape(root, each) for name, each in sorted(schema["properties"].items())}
+    return str(schema.get("type", "any"))
+
+
+_TYPES: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool, "object": dict}
+
+
+def faults(value: object, shape: Shape, where: str = "") -> list[str]:
+    """Where a value is not of its shape; a property that the shape does not name is a fault, too."""
+    match shape:
+        case list():
+            if not isinstance(value, list):
+                return [f"{where}: no list"]
+            return [fault for at, each in enumerate(value) for fault in faults(each, shape[0], f"{where}[{at}]")]
+        case dict():
+            if not isinstance(value, dict):
+                return [f"{where}: no table"]
+            unknown = [f"{where}.{name}: not in the document" for name in value.keys() - shape.keys()]
+            known = value.keys() & shape.keys()
+            return unknown + [
+                fault for name in known for fault in faults(value[name], shape[name], f"{where}.{name}")
+            ]
+        case _:
+            wrong = shape in _TYPES and type(value) is not _TYPES[shape]
+            return [f"{where}: {value!r} is no {shape}"] if wrong else []
