@@ -143,7 +143,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.TLS,
         "unknown CA",
-        f"Give the file of the CA's certificate as tls_ca ({{issuer}}), or pin the server's with {_PIN}.",
+        "Give the file of the CA's certificate as tls_ca ({issuer}), or to all profiles by "
+        f"`posthouse digital-id ca add FILE`; or pin the server's with {_PIN}.",
     ),
     Row(
         _S.TLS,
@@ -169,7 +170,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.TLS,
         "client certificate",
-        "Let the server trust this node's digital ID (digital-id.crt in the data dir); renew it if it has expired.",
+        "Let the server trust this node's digital ID (`posthouse digital-id show`); renew it if it has expired.",
     ),
     Row(
         _S.TLS,
