@@ -454,6 +454,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 def run_console(boot: node.Boot) -> None:
     """The console process: REST API."""
+    from posthouse.web.expiry import ExpiryWatch
     from posthouse.web.server import create_app
     from posthouse.web.server import serve as serve_web
     from posthouse.web.tools import WebTools
@@ -484,7 +485,9 @@ def run_console(boot: node.Boot) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         _listen_to_supervisor(settings, lambda _: None, lambda: _post(loop, stop.set))
+        watch = loop.create_task(ExpiryWatch(settings.data_dir).run(tools.clock))
         await serve_web(create_app(tools), bound, on_ready=_say_ready, stop=stop, tls=context)
+        watch.cancel()
 
     asyncio.run(main())
 

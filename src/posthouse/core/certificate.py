@@ -13,7 +13,17 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-__all__ = ["WARN_DAYS", "CertificateFacts", "expiry_warning", "facts_of", "is_self_signed", "warn_stage"]
+__all__ = [
+    "WARN_DAYS",
+    "CertificateFacts",
+    "alternative_names",
+    "expiry_warning",
+    "facts_of",
+    "is_issued_by",
+    "is_self_signed",
+    "key_text",
+    "warn_stage",
+]
 
 WARN_DAYS = (30, 14, 3)
 """Days left at which the end of a certificate is warned of, each time more urgently."""
@@ -57,7 +67,7 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
     usage = _usage(certificate)
     return CertificateFacts(
         subject=_name(certificate.subject),
-        names=_names(certificate),
+        names=alternative_names(certificate),
         issuer=_name(certificate.issuer),
         serial=f"{certificate.serial_number:x}",
         sha256=sha256(certificate.public_bytes(Encoding.DER)).hexdigest(),
@@ -123,7 +133,8 @@ def key_text(key: CertificatePublicKeyTypes) -> str:
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+def alternative_names(certificate: x509.Certificate | x509.CertificateSigningRequest) -> tuple[str, ...]:
+    """DNS names and addresses that it is, or shall be, for."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = found.get_values_for_type(x509.DNSName)

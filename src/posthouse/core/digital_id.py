@@ -19,8 +19,19 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from posthouse.core.certificate import facts_of, is_issued_by, is_self_signed
 from posthouse.core.faults import Fault
+from posthouse.core.uri import Problem, parse_host
 
-__all__ = ["DigitalId", "Given", "PrivateKey", "covers", "private_key", "read_certificates", "read_given"]
+__all__ = [
+    "DigitalId",
+    "Given",
+    "PrivateKey",
+    "covers",
+    "private_key",
+    "read_certificates",
+    "read_given",
+    "read_names",
+    "suitability",
+]
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 """Kinds of keys that TLS can use."""
@@ -87,7 +98,7 @@ def read_given(
     faults = _faults(found, field_name, now)
     if faults:
         return None, tuple(faults), ()
-    return found, (), (*warnings, *_warnings(found, hostname))
+    return found, (), (*warnings, *suitability(found, hostname))
 
 
 def read_certificates(pem: bytes, field_name: str) -> tuple[list[x509.Certificate], list[Fault]]:
@@ -141,6 +152,23 @@ def plain_host(hostname: str) -> str:
         return str(ip_address(inner))
     except ValueError:
         return text
+
+
+def read_names(names: Sequence[str]) -> tuple[tuple[str, ...], list[Fault]]:
+    """Names and addresses for a certificate in their canonical form, each once; a wildcard may be the first label."""
+    found, faults = [], []
+    for at, name in enumerate(names):
+        try:
+            found.append(str(ip_address(plain_host(name))))
+            continue
+        except ValueError:
+            host = parse_host(name.removeprefix("*."))
+        if isinstance(host, Problem) or (name.startswith("*.") and "." not in host):
+            rule = "This is no name or address of a host."
+            faults.append(Fault(f"names[{at}]", name[:200], rule, "Write a name such as mx1.example, or an address."))
+        else:
+            found.append(f"*.{host}" if name.startswith("*.") else host)
+    return tuple(dict.fromkeys(found)), faults
 
 
 # --- Reading ---------------------------------------------------------------------------------------------
@@ -251,7 +279,8 @@ def _faults(found: DigitalId, field_name: str, now: float) -> list[Fault]:
     return faults
 
 
-def _warnings(found: DigitalId, hostname: str) -> list[str]:
+def suitability(found: DigitalId, hostname: str) -> list[str]:
+    """What it is not fit for on a node of that hostname: a sentence each."""
     facts = facts_of(found.certificate)
     warnings = []
     if not facts.names:

@@ -17,8 +17,15 @@ FILE = "authorities.pem"
 MOST = 100
 
 
+class AuthoritiesUnusable(Exception):
+    """The file of the own CAs cannot be read; the text is one sentence."""
+
+
 class Authorities:
-    """Those of one data dir, each known by the SHA-256 of its certificate. Methods that write raise OSError."""
+    """Those of one data dir, each known by the SHA-256 of its certificate.
+
+    All methods raise AuthoritiesUnusable, those that write OSError, too.
+    """
 
     def __init__(self, data_dir: str) -> None:
         self._folder = Folder(data_dir)
@@ -59,8 +66,13 @@ class Authorities:
             return facts_of(found)
 
     def _load(self) -> list[x509.Certificate]:
-        octets = self._folder.read(FILE)
-        return x509.load_pem_x509_certificates(octets) if octets else []
+        try:
+            octets = self._folder.read(FILE)
+            return x509.load_pem_x509_certificates(octets) if octets is not None else []
+        except OSError as error:
+            raise AuthoritiesUnusable(f"the own CAs {self.path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise AuthoritiesUnusable(f"the own CAs {self.path} are no file of certificates (PEM)") from error
 
     def _write(self, certificates: Sequence[x509.Certificate]) -> None:
         if certificates:

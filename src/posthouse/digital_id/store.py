@@ -79,6 +79,16 @@ class DigitalIds:
             raise DigitalIdUnusable(f"the digital ID {path} has no private key that can be read")
         return DigitalId(own, tuple(chain), key)
 
+    def certificate(self) -> x509.Certificate | None:
+        """That of the one in force; None if there is none that can be read."""
+        path = self.path()
+        if path is None:
+            return None
+        try:
+            return x509.load_pem_x509_certificate(Path(path).read_bytes())
+        except (OSError, ValueError):
+            return None
+
     def requested(self) -> tuple[x509.CertificateSigningRequest, PrivateKey] | None:
         """The request whose certificate has not been imported yet. One that cannot be read counts as none."""
         octets = self._folder.read(REQUEST)

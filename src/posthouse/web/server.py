@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, health, inventory, keys, mails, profile_tests, queue
+from posthouse.web import certificates, config, health, inventory, keys, mails, profile_tests, queue
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -29,6 +29,8 @@ _ROUTERS = (
     keys.reading,
     keys.changing,
     keys.auditing,
+    certificates.reading,
+    certificates.changing,
 )
 
 
