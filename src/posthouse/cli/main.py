@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from posthouse.cli import config, doctor, keys, lab, mail, node, profiles, queue, rules, secrets
+from posthouse.cli import config, digital_id, doctor, keys, lab, mail, node, profiles, queue, rules, secrets
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import show_stop
 
@@ -29,6 +29,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(rules.app, name="rule")
 app.add_typer(profiles.app, name="profile")
 app.add_typer(profiles.uri_app, name="uri")
+app.add_typer(digital_id.app, name="digital-id")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="key")
 app.add_typer(secrets.app, name="secret")
