@@ -145,7 +145,9 @@ def test_a_new_digital_id_is_in_force_everywhere_at_once_and_open_sessions_go_on
         tls_server(ServerKind.WANTS_CERTIFICATE, client_ca=files.ca_file()) as next_hop,
         serving(
             tmp_path,
-            profile("good", next_hop, f'tls_ca = "{next_hop.ca}"\nclient_certificate = true'),
+            profile(
+                "good", next_hop, f'tls_ca = "{next_hop.ca}"\nclient_certificate = true\npool = {{ enabled = true }}'
+            ),
             config=CONFIG,
             workers=2,
         ) as node,

@@ -56,7 +56,7 @@ class SmtpRelay:
         logged_in: Callable[[], None] | None = None,
     ) -> ServerAnswer:
         """ports.Relay.send. A kept connection that turns out to be stale costs one silent try on a fresh one."""
-        kept = None if fresh else self.pools.acquire(profile, server)
+        kept = None if fresh else self.pools.acquire(profile, server, self._shown(profile))
         if kept is not None:
             answer = await self._transact(profile, server, kept, transaction, may_finish)
             if not answer.fault or answer.mail_accepted:
@@ -70,6 +70,15 @@ class SmtpRelay:
         if way.security.clear_allowed and way.policy is not None and _stopped_at(answer) is Stage.TLS:
             answer = await self._over(way.in_clear(), profile, server, transaction, may_finish)
         return answer
+
+    def _shown(self, profile: ServerProfile) -> str:
+        """The file of the digital ID in force, if the profile shows one. What is wrong with it, `way_to` tells."""
+        if not profile.client_certificate:
+            return ""
+        try:
+            return self._digital_id()[0]
+        except (TlsSettingsError, OSError):
+            return ""
 
     async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:
         """ports.Relay.probe: greeting and EHLO; `whole`: STARTTLS and EHLO, too, and AUTH if `login`; QUIT."""

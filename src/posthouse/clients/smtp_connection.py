@@ -82,6 +82,12 @@ class SmtpConnection(asyncio.Protocol):
 
     # --- for the relay -----------------------------------------------------------------------------------
 
+    @property
+    def certificate(self) -> str:
+        """File of the digital ID that it has shown; empty if none."""
+        policy = self._way.policy
+        return policy.certificate[0] if policy is not None and policy.certificate is not None else ""
+
     def transact(self, transaction: Transaction, may_finish: MayFinish) -> "asyncio.Future[ServerAnswer]":
         """Hands over one mail; the future gets its answer and never an exception."""
         answer: asyncio.Future[ServerAnswer] = self._loop.create_future()
