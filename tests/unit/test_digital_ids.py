@@ -204,6 +204,24 @@ def test_many_writers_and_readers_at_once_always_see_a_pair(tmp_path: Path) -> N
     assert len(list((tmp_path / "digital-id").glob("id-*.pem"))) == 2
 
 
+def test_a_reader_that_was_overtaken_twice_reads_the_new_one(
+    ids: DigitalIds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_before = [ids.ensure(HOST, NOW)]
+    for _ in range(2):
+        ids.renew(DAYS, NOW, new_key=True)
+    in_force = ids.path
+    newest = in_force()
+    monkeypatch.setattr(ids, "path", lambda: looked_before.pop() if looked_before else in_force())
+    found = ids.load()
+    assert found is not None
+    assert newest is not None
+    assert found.pem() == Path(newest).read_bytes()
+    Path(newest).unlink()
+    with pytest.raises(DigitalIdUnusable, match=r"id-[0-9a-f]+\.pem cannot be read: No such file"):
+        ids.load()
+
+
 def test_processes_that_start_at_once_make_one(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = set(pool.map(lambda _: DigitalIds(str(tmp_path)).ensure(HOST, NOW), range(8)))
@@ -292,6 +310,21 @@ def test_a_listener_shows_the_former_one_while_the_new_one_is_broken(
             assert shown(connection) == pin(ids) != first
     out = capsys.readouterr()
     assert (out.out + out.err).count("the former one is shown") == 1
+
+
+def test_sessions_are_resumed_under_the_same_one(tmp_path: Path) -> None:
+    context = tls.renewing_context(lambda: tls.ensure_digital_id(str(tmp_path), HOST))
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    known: ssl.SSLSession | None = None
+    with tls_echo(context) as port:
+        for reused in (False, True):
+            connection = socket.create_connection(("127.0.0.1", port), 20)
+            with client.wrap_socket(connection, server_hostname=HOST, session=known) as secured:
+                secured.sendall(b"x")
+                assert secured.recv(1) == b"x"
+                assert secured.session_reused is reused
+                known = secured.session
 
 
 # --- own CAs ---------------------------------------------------------------------------------------------

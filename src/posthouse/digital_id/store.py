@@ -64,14 +64,14 @@ class DigitalIds:
 
     def load(self) -> DigitalId | None:
         """The one in force. Raises DigitalIdUnusable."""
-        path = self.path()
+        try:
+            path, octets = self._read()
+        except OSError as error:
+            raise DigitalIdUnusable(f"the digital ID {error.filename} cannot be read: {error.strerror}") from error
         if path is None:
             return None
         try:
-            octets = Path(path).read_bytes()
             own, *chain = x509.load_pem_x509_certificates(octets)
-        except OSError as error:
-            raise DigitalIdUnusable(f"the digital ID {path} cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise DigitalIdUnusable(f"the digital ID {path} has no certificate that can be read") from error
         key = private_key(octets[octets.rfind(b"-----BEGIN ") :])
@@ -81,13 +81,24 @@ class DigitalIds:
 
     def certificate(self) -> x509.Certificate | None:
         """That of the one in force; None if there is none that can be read."""
-        path = self.path()
-        if path is None:
-            return None
         try:
-            return x509.load_pem_x509_certificate(Path(path).read_bytes())
+            path, octets = self._read()
+            return x509.load_pem_x509_certificate(octets) if path is not None else None
         except (OSError, ValueError):
             return None
+
+    def _read(self) -> tuple[str | None, bytes]:
+        """Path and octets of the file in force. Raises OSError."""
+        path = self.path()
+        while path is not None:
+            try:
+                return path, Path(path).read_bytes()
+            except FileNotFoundError:
+                before, path = path, self.path()
+                if path == before:
+                    raise
+                # Changed twice since it was looked at; the new one is there.
+        return None, b""
 
     def requested(self) -> tuple[x509.CertificateSigningRequest, PrivateKey] | None:
         """The request whose certificate has not been imported yet. One that cannot be read counts as none."""
