@@ -113,6 +113,7 @@ _STATE: dict[str, object] = {
     "warnings": [],
 }
 _AUTHORITY = {**_FACTS, "id": _FACTS["sha256"], "subject": "CN=Our CA", "names": [], "warning": ""}
+_AUTHORITIES: dict[str, object] = {"items": [_AUTHORITY], "next": None}
 
 
 def _example(description: str, example: object) -> dict[int | str, dict[str, object]]:
@@ -207,7 +208,7 @@ def import_(tools: Tools, key: CurrentKey, body: Annotated[Import, Depends(body_
 @reading.get(
     "/certificate-authorities",
     summary="Own CAs, trusted besides those of the system",
-    responses=_example("In the order in which they were added", {"items": [_AUTHORITY], "next": None}),
+    responses=_example("In the order in which they were added", _AUTHORITIES),
 )
 def list_authorities(tools: Tools) -> Json:
     """By server profiles without `tls_ca`."""
@@ -221,7 +222,7 @@ def list_authorities(tools: Tools) -> Json:
     "/certificate-authorities",
     status_code=HTTPStatus.CREATED,
     summary="Trust own CAs",
-    responses={201: {"description": "Those given", "content": {"application/json": {"example": [_AUTHORITY]}}}},
+    responses={201: {"description": "Those given", "content": {"application/json": {"example": _AUTHORITIES}}}},
     openapi_extra=documented(NewAuthority, required=True),
 )
 def add_authorities(
