@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from posthouse import __version__, node, telemetry, tls
+from posthouse.client_tls import trust_besides
 from posthouse.clients.clamd_test import ClamdTester
 from posthouse.clients.metadefender import core_tester
 from posthouse.clients.smtp import SmtpRelay
@@ -31,6 +32,7 @@ from posthouse.core.kept_secret import given_texts, without_texts
 from posthouse.core.mail_id import MailIds
 from posthouse.core.owner import Start
 from posthouse.core.service_type import ServiceType
+from posthouse.digital_id.authorities import Authorities
 from posthouse.inbound.listener import Listeners
 from posthouse.mailflow.delivery import Delivery
 from posthouse.mailflow.live import LiveRows
@@ -126,7 +128,7 @@ def read_settings(config: str | None, flags: Mapping[str, str]) -> NodeSettings:
     return settings
 
 
-NEED_RESTART = ("data_dir", "database", "workers", "listeners", "console")
+NEED_RESTART = ("data_dir", "database", "workers", "listeners", "console", "console_tls")
 """Settings that the bound sockets and the running processes rest on."""
 
 
@@ -227,7 +229,8 @@ def _child(role: str, index: int, owner: str, settings: NodeSettings, sockets: l
 def write_node_file(data_dir: Path, children: list[node.Child]) -> None:
     """`node.json`: where this node listens, for the CLI and for tests. Replaced whole: no reader sees half of it."""
     smtp = [_address(s) for s in children[0].sockets]
-    facts = {"console": f"http://{_address(children[-1].sockets[0])}", "smtp": smtp, "pid": os.getpid()}
+    scheme = "https" if children[-1].boot.settings.console_tls else "http"
+    facts = {"console": f"{scheme}://{_address(children[-1].sockets[0])}", "smtp": smtp, "pid": os.getpid()}
     fresh = data_dir / "node.json.new"
     fresh.write_text(json.dumps(facts) + "\n", encoding="ascii")
     fresh.replace(data_dir / "node.json")
@@ -313,6 +316,7 @@ class Worker:
             lambda fresh: _post(loop, self._reload_settings, fresh),
             lambda: _post(loop, self._stop.set),
         )
+        trust_besides(Authorities(settings.data_dir).path)
         self._shared = storage.open_shared(settings.data_dir, settings.database)
         spool = storage.open_spool(settings.data_dir, settings.database, boot.owner, clock, loop)
         unseal = self._shared.keyring.unseal
@@ -375,13 +379,9 @@ class Worker:
         return tls.ensure_digital_id(self._settings.data_dir, self._settings.hostname)
 
     def _tls_contexts(self) -> list[ssl.SSLContext | None]:
-        contexts: list[ssl.SSLContext | None] = []
-        for listener in self._settings.listeners:
-            if listener.tls is ListenerTls.NONE:
-                contexts.append(None)
-            else:
-                contexts.append(tls.server_context(*self._digital_id()))
-        return contexts
+        wanted = [listener.tls is not ListenerTls.NONE for listener in self._settings.listeners]
+        context = tls.renewing_context(self._digital_id) if any(wanted) else None
+        return [context if each else None for each in wanted]
 
     def _reload_settings(self, fresh: NodeSettings) -> None:
         """Limits, trusted clients, own mail and hostname change at once; listeners need a restart."""
@@ -482,6 +482,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 def run_console(boot: node.Boot) -> None:
     """The console process: REST API."""
+    from posthouse.web.expiry import ExpiryWatch
     from posthouse.web.server import create_app
     from posthouse.web.server import serve as serve_web
     from posthouse.web.tools import WebTools
@@ -490,6 +491,10 @@ def run_console(boot: node.Boot) -> None:
     settings = boot.settings
     shared = storage.open_shared(settings.data_dir, settings.database)
     history = storage.open_history(settings.data_dir, settings.database)
+    trust_besides(Authorities(settings.data_dir).path)
+    context = None
+    if settings.console_tls:
+        context = tls.renewing_context(lambda: tls.ensure_digital_id(settings.data_dir, settings.hostname))
     listeners, unseal = _own_listeners(settings.data_dir), shared.keyring.unseal
     profile_test = ProfileTest(_testers(settings, unseal, listeners), settings.hostname)
     tools = WebTools(
@@ -501,6 +506,7 @@ def run_console(boot: node.Boot) -> None:
         settings=settings,
         start=Start.of(boot.owner),
         version=__version__,
+        hosts=(settings.hostname,) if settings.console_tls else (),
         profile_test=profile_test,
     )
     app = create_app(tools)
@@ -515,7 +521,9 @@ def run_console(boot: node.Boot) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         _listen_to_supervisor(settings, lambda fresh: _post(loop, reload, fresh), lambda: _post(loop, stop.set))
-        await serve_web(app, bound, on_ready=_say_ready, stop=stop)
+        watch = loop.create_task(ExpiryWatch(settings.data_dir).run(tools.clock))
+        await serve_web(app, bound, on_ready=_say_ready, stop=stop, tls=context)
+        watch.cancel()
 
     asyncio.run(main())
 

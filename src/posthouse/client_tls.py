@@ -34,6 +34,7 @@ __all__ = [
     "policy_of",
     "server_name",
     "tls_sentence",
+    "trust_besides",
 ]
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -106,11 +107,23 @@ def client_context(policy: TlsPolicy) -> ssl.SSLContext:
     With `pinned` it takes any certificate: `check_pin` must follow the handshake. TlsSettingsError if a file is
     missing or is not what it should be.
     """
-    ca = policy.ca if policy.verify is TlsVerify.VERIFY else ""
-    files = [("tls_ca", ca)] if ca else []
+    verified = policy.verify is TlsVerify.VERIFY
+    files = [("tls_ca", policy.ca)] if policy.ca and verified else []
     files += [("digital ID", path) for path in policy.certificate or ()]
+    own = _own_authorities if verified and not policy.ca and os.path.exists(_own_authorities) else ""
+    files += [("own CAs", own)] if own else []
     # Looked at before they are read: a change in between leads to one more build, never to a stale context.
-    return _built(policy, tuple(_stamp(setting, path) for setting, path in files))
+    return _built(policy, own, tuple(_stamp(setting, path) for setting, path in files))
+
+
+_own_authorities = ""
+
+
+def trust_besides(path: str) -> None:
+    """For this process: a file of certificates (PEM), if it is there, is trusted like those of the system, wherever a
+    profile has no `tls_ca`."""
+    global _own_authorities
+    _own_authorities = path
 
 
 def _stamp(setting: str, path: str) -> tuple[int, ...]:
@@ -124,7 +137,7 @@ def _stamp(setting: str, path: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=_CONTEXTS)
-def _built(policy: TlsPolicy, stamps: tuple[tuple[int, ...], ...]) -> ssl.SSLContext:
+def _built(policy: TlsPolicy, own: str, stamps: tuple[tuple[int, ...], ...]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslobject_class = _Connection
     context.sslsocket_class = _BlockingConnection
@@ -133,18 +146,24 @@ def _built(policy: TlsPolicy, stamps: tuple[tuple[int, ...], ...]) -> ssl.SSLCon
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif policy.ca:
-        # Every certificate of the file is trusted: an issuing CA without its root, too, as with Python 3.13.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        try:
-            context.load_verify_locations(cafile=policy.ca)
-        except (OSError, ValueError) as error:
-            _read("tls_ca", policy.ca)
-            raise TlsSettingsError(f"tls_ca: {policy.ca} is no file of certificates (PEM)") from error
+        _trust(context, "tls_ca", policy.ca)
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        if own:
+            _trust(context, "own CAs", own)
     if policy.certificate is not None:
         _show(context, *policy.certificate)
     return context
+
+
+def _trust(context: ssl.SSLContext, setting: str, path: str) -> None:
+    # Every certificate of the file is trusted: an issuing CA without its root, too, as with Python 3.13.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cafile=path)
+    except (OSError, ValueError) as error:
+        _read(setting, path)
+        raise TlsSettingsError(f"{setting}: {path} is no file of certificates (PEM)") from error
 
 
 def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -91,6 +91,8 @@ class NodeSettings:
     workers: int = 1
     listeners: tuple[ListenerSettings, ...] = (ListenerSettings(Address("127.0.0.1", 2525)),)
     console: Address = Address("127.0.0.1", 8025)
+    console_tls: bool = False
+    """`tls` of [console]."""
     own_mail: OwnMail | None = None
     trusted_clients: tuple[Network, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -133,6 +135,7 @@ LISTENER_FIELDS: tuple[FieldSpec, ...] = (
 )
 CONSOLE_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("listen", FieldType.TEXT, "HOST:PORT; port 0 takes a free one", "127.0.0.1:8025", 1, 300),
+    FieldSpec("tls", FieldType.BOOLEAN, "HTTPS, with the node's digital ID", False),
     FieldSpec("allow_plain_http", FieldType.BOOLEAN, "listens beyond loopback without TLS", False),
 )
 LIMIT_FIELDS: tuple[FieldSpec, ...] = tuple(
@@ -174,6 +177,7 @@ def load_settings(
         workers=workers if isinstance(workers, int) else max(1, cores - 1),
         listeners=listeners,
         console=_console(console, faults),
+        console_tls=console.boolean("tls"),
         own_mail=_own_mail(values.table("own_mail"), faults),
         trusted_clients=read_networks(values, "trusted_clients", faults),
         limits=Limits(**{spec.name: limits.integer(spec.name) for spec in LIMIT_FIELDS}),
@@ -259,9 +263,13 @@ def _check_twice(listeners: tuple[ListenerSettings, ...], faults: list[Fault]) -
 
 def _console(values: Values, faults: list[Fault]) -> Address:
     address = _address(values, "console", faults)
-    if address.host and not (values.boolean("allow_plain_http") or is_loopback(address.host)):
-        rule = "TLS for the console is not built yet, so it listens on loopback only."
-        remedy = "Use 127.0.0.1, or set console.allow_plain_http = true; keys then cross the network in clear."
+    allowed = values.boolean("tls") or values.boolean("allow_plain_http")
+    if address.host and not (allowed or is_loopback(address.host)):
+        rule = "Without TLS the console listens on loopback only."
+        remedy = (
+            "Set console.tls = true, or use 127.0.0.1, or set console.allow_plain_http = true; keys then cross the "
+            "network in clear."
+        )
         faults.append(Fault("console.listen", str(address), rule, remedy))
     return address
 

@@ -1,77 +1,61 @@
-"""Digital ID and TLS contexts of the listeners.
+"""TLS contexts of the listeners and the console, which show the digital ID that is in force."""
 
-Contexts are costly (21 ms each), so one is built per identity and kept.
-"""
-
-import datetime
-import os
 import ssl
+import time
+from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import ip_address
-from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from posthouse.digital_id.store import DigitalIds
+from posthouse.telemetry import logger
 
-_DAYS = 825
+log = logger("tls")
 
 
 def ensure_digital_id(data_dir: str, hostname: str) -> tuple[str, str]:
-    """Paths of certificate and key (PEM); a self-signed EC P-256 pair is made when there is none."""
-    folder = Path(data_dir)
-    certificate, key = folder / "digital-id.crt", folder / "digital-id.key"
-    if not (certificate.exists() and key.exists()):
-        _make(certificate, key, hostname)
-    return str(certificate), str(key)
+    """Files of certificate and key (PEM), which are one; a self-signed EC P-256 pair is made when there is none.
+
+    What is in it never changes: after a renewal another file is in force.
+    """
+    path = DigitalIds(data_dir).ensure(hostname, time.time())
+    return path, path
 
 
-def _make(certificate: Path, key: Path, hostname: str) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64])])
-    now = datetime.datetime.now(datetime.UTC)
-    try:
-        alternative: x509.GeneralName = x509.IPAddress(ip_address(hostname))
-    except ValueError:
-        alternative = x509.DNSName(hostname)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=_DAYS))
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    _write(
-        key,
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
-        0o600,
-    )
-    _write(certificate, signed.public_bytes(serialization.Encoding.PEM), 0o644)
+def renewing_context(digital_id: Callable[[], tuple[str, str]]) -> ssl.SSLContext:
+    """For listeners and console: each handshake shows what `digital_id` names then; open connections go on.
 
+    Should that fail, what was shown before is shown on, and the log says so once.
+    """
+    files = digital_id()
+    shown, failed = server_context(*files), ""
 
-def _write(path: Path, octets: bytes, mode: int) -> None:
-    """Beside, then renamed: a reader never sees half a file."""
-    beside = path.with_name(path.name + ".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(octets)
-    os.replace(beside, path)
+    def choose(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        # Another context, not another pair in the same one: that would keep a former key of another kind as well.
+        nonlocal files, shown, failed
+        try:
+            if (fresh := digital_id()) != files:
+                shown = server_context(*fresh)
+                files = fresh
+                log.info("digital ID in force", file=files[0])
+            failed = ""
+        except Exception as error:  # nothing may leave a callback of OpenSSL
+            if str(error) != failed:
+                failed = str(error)
+                log.error("digital ID cannot be used, the former one is shown", error=failed)
+        connection.context = shown
+
+    door = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    door.minimum_version = ssl.TLSVersion.TLSv1_2
+    door.load_cert_chain(*files, password="")
+    door.sni_callback = choose
+    return door
 
 
 @lru_cache(maxsize=16)
 def server_context(certificate: str, key: str) -> ssl.SSLContext:
-    """For listeners: TLS 1.2 and above."""
+    """TLS 1.2 and above. Built once for each pair of files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, key, password="")
     return context
 
 

@@ -1,5 +1,9 @@
 """The REST app over stores in memory, with a key for each role and a few mails."""
 
+import atexit
+import functools
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI
@@ -42,6 +46,14 @@ INVENTORY: dict[str, object] = {
 }
 
 
+@functools.cache
+def _data_dirs() -> str:
+    """A folder that is gone when the process ends."""
+    folder = tempfile.mkdtemp(prefix="posthouse-rest-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @dataclass
 class ScriptedTester:
     """ports.ServerTester: every server is good but those in `refusing`; records what was tested."""
@@ -68,7 +80,9 @@ class Rest:
     accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
     commands: MemoryCommands = field(default_factory=MemoryCommands)
     history: MemoryHistory = field(default_factory=MemoryHistory)
-    settings: NodeSettings = field(default_factory=lambda: NodeSettings(hostname="mx.test"))
+    settings: NodeSettings = field(
+        default_factory=lambda: NodeSettings(hostname="mx.test", data_dir=tempfile.mkdtemp(dir=_data_dirs()))
+    )
     hosts: tuple[str, ...] = ()
     wait_seconds: float = 0.0
     secrets: dict[str, str] = field(default_factory=dict)

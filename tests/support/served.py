@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from support.rest import Rest
 
 
 @contextmanager
-def served(rest: Rest) -> Iterator[str]:
-    """The address of the console, `http://127.0.0.1:PORT`."""
+def served(rest: Rest, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """The address of the console, `http://127.0.0.1:PORT`, or `https` with TLS."""
     bound = socket.create_server(("127.0.0.1", 0))
     ready = threading.Event()
     ends: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -20,13 +21,13 @@ def served(rest: Rest) -> Iterator[str]:
     async def run() -> None:
         stop = asyncio.Event()
         ends.append((asyncio.get_running_loop(), stop))
-        await serve(rest.app(), bound, on_ready=ready.set, stop=stop)
+        await serve(rest.app(), bound, on_ready=ready.set, stop=stop, tls=tls)
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
     try:
         assert ready.wait(20), "the console did not start"
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{bound.getsockname()[1]}"
     finally:
         loop, stop = ends[0]
         loop.call_soon_threadsafe(stop.set)

@@ -39,10 +39,11 @@ def test_a_reload_changes_what_it_may_and_names_what_needs_a_restart() -> None:
         workers=2,
         listeners=(*running.listeners, ListenerSettings(Address("127.0.0.1", 2526))),
         console=Address("127.0.0.1", 1),
+        console_tls=True,
     )
     reloaded, waiting = after_reload(running, fresh)
     assert reloaded == replace(running, hostname="new.test", limits=Limits(errors=5))
-    assert waiting == ["data_dir", "database", "workers", "listeners", "console"]
+    assert waiting == ["data_dir", "database", "workers", "listeners", "console", "console_tls"]
 
 
 def test_a_reload_that_changes_nothing_names_nothing() -> None:

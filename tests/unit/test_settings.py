@@ -214,6 +214,12 @@ def test_plain_http_beyond_loopback_must_be_asked_for(listen: str) -> None:
     assert str(settings(f'[console]\nlisten = "{listen}"\nallow_plain_http = true').console) == listen
 
 
+def test_a_console_with_tls_listens_anywhere() -> None:
+    loaded = settings('[console]\nlisten = "0.0.0.0:8025"\ntls = true')
+    assert (str(loaded.console), loaded.console_tls) == ("0.0.0.0:8025", True)
+    assert settings(None).console_tls is False
+
+
 # --- environment and flags --------------------------------------------------------------------------------
 
 

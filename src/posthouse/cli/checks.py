@@ -9,12 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from posthouse.core.digital_id import suitability
 from posthouse.core.inventory import Inventory
 from posthouse.core.own_address import is_loopback
 from posthouse.core.profile import ServiceType
 from posthouse.core.profile_advice import advise_profile
 from posthouse.core.rule import is_open_relay
 from posthouse.core.uri import Specification
+from posthouse.digital_id.authorities import AuthoritiesUnusable
+from posthouse.digital_id.endings import DIGITAL_ID, endings
+from posthouse.digital_id.store import DigitalIds, DigitalIdUnusable
 from posthouse.ports import SecretUnreadable, StoredInventory, Unseal
 from posthouse.settings import Address, NodeSettings
 
@@ -42,6 +46,30 @@ def check_hostname(settings: NodeSettings) -> Finding:
         remedy = 'Set hostname = "mx1.example" in posthouse.toml to the name that DNS has for this node.'
         return Finding("hostname", WARN, f"{name} is not a full domain name.", remedy)
     return Finding("hostname", OK, name)
+
+
+def check_certificates(settings: NodeSettings, now: float) -> Iterator[Finding]:
+    """The digital ID and the own CAs; nothing of what is not there, as the digital ID is made when it is needed."""
+    try:
+        found = endings(settings.data_dir)
+        own = DigitalIds(settings.data_dir).load()
+    except (AuthoritiesUnusable, DigitalIdUnusable) as error:
+        remedy = "Bring the file back, or remove it and give what was in it by `posthouse digital-id`."
+        yield Finding("certificates", FAULT, f"{error}.", remedy)
+        return
+    for ending in found:
+        check = "digital ID" if ending.kind == DIGITAL_ID else "own CA"
+        stage = ending.stage(now)
+        if stage is not None:
+            told = ending.warning(now)
+            status = FAULT if stage == 0 and ending.kind == DIGITAL_ID else WARN
+            yield Finding(check, status, f"{told[0].upper()}{told[1:]}.", ending.remedy)
+        else:
+            yield Finding(check, OK, f"{ending.facts.subject}, {ending.facts.days_left(now)} days left.")
+    for sentence in suitability(own, settings.hostname) if own is not None else ():
+        yield Finding(
+            "digital ID", WARN, sentence, "Generate or import one that fits: `posthouse digital-id --help`."
+        )
 
 
 def check_secrets(stored: StoredInventory, unseal: Unseal) -> Iterator[Finding]:

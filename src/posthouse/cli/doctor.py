@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,6 +64,7 @@ def _findings(config: str | None, inventory: str | None, data_dir: str | None) -
         yield checks.Finding("node", checks.OK, "runs and is ready.")
     else:
         yield from checks.check_ports(settings)
+    yield from checks.check_certificates(settings, time.time())
     try:
         stored, secrets = _stored(settings)
         yield from secrets

@@ -7,7 +7,21 @@ from typing import NoReturn
 
 import typer
 
-from posthouse.cli import config, database, doctor, drains, keys, lab, mail, node, profiles, queue, rules, secrets
+from posthouse.cli import (
+    config,
+    database,
+    digital_id,
+    doctor,
+    drains,
+    keys,
+    lab,
+    mail,
+    node,
+    profiles,
+    queue,
+    rules,
+    secrets,
+)
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import show_stop
 
@@ -30,6 +44,7 @@ app.add_typer(rules.app, name="rule")
 app.add_typer(profiles.app, name="profile")
 drains.register(profiles.app)
 app.add_typer(profiles.uri_app, name="uri")
+app.add_typer(digital_id.app, name="digital-id")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="key")
 app.add_typer(secrets.app, name="secret")

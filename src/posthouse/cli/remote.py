@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from httpx2 import Response
 
 DEFAULT_SERVER = "http://127.0.0.1:8025"
+CA_VARIABLE = "POSTHOUSE_SERVER_CA"
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL."""
 TIMEOUT_SECONDS = 30.0
 """More than the 3 s that a queue action waits and than a large inventory takes."""
 
@@ -50,11 +54,17 @@ class Remote:
         node = node_file(data_dir)
         self.server = (server or (node.console if node else DEFAULT_SERVER)).rstrip("/")
         parts = _split(self.server)
+        own = node is not None and urlsplit(node.console).netloc == parts[1]
         headers = {"Accept": "application/json, application/problem+json"}
         if login:
             headers["Authorization"] = f"Bearer {_key(data_dir, parts, node)}"
         self._client = httpx2.Client(
-            base_url=self.server, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False, follow_redirects=False
+            base_url=self.server,
+            headers=headers,
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+            follow_redirects=False,
+            verify=_tls(data_dir, own=own) if self.server.lower().startswith("https:") else True,
         )
 
     def __enter__(self) -> Self:
@@ -166,6 +176,29 @@ def _split(server: str) -> tuple[str, str]:
     if not host or parts.scheme not in ("http", "https"):
         raise Stop(Exit.USAGE, f"{server!r} is no address of a console.", remedy="Write http://HOST:PORT.")
     return host, parts.netloc
+
+
+def _tls(data_dir: str, *, own: bool) -> ssl.SSLContext:
+    """The node of the data dir shows the digital ID that is there, whoever issued it and whatever its names and dates
+    say. Others are verified, with the system's CAs or those of the file POSTHOUSE_SERVER_CA."""
+    from posthouse.digital_id.store import DigitalIds, DigitalIdUnusable
+
+    ca = os.environ.get(CA_VARIABLE) or None
+    if ca is None and own:
+        try:
+            found = DigitalIds(data_dir).load()
+        except DigitalIdUnusable:
+            found = None
+        if found is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+            context.load_verify_locations(cadata=found.der())
+            return context
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as fault:
+        raise Stop(Exit.USAGE, f"{CA_VARIABLE}: {ca} is no file of certificates (PEM).") from fault
 
 
 def _key(data_dir: str, server: tuple[str, str], node: NodeFile | None) -> str:

@@ -58,7 +58,7 @@ class SmtpRelay:
         logged_in: Callable[[], None] | None = None,
     ) -> ServerAnswer:
         """ports.Relay.send. A kept connection that turns out to be stale costs one silent try on a fresh one."""
-        kept = None if fresh else self.pools.acquire(profile, server)
+        kept = None if fresh else self.pools.acquire(profile, server, self._shown(profile))
         if kept is not None:
             use = self.pools.use(profile.name, server)
             answer = await self._transact(profile, server, use, kept, transaction, may_finish)
@@ -75,6 +75,15 @@ class SmtpRelay:
         if way.security.clear_allowed and way.policy is not None and _stopped_at(answer) is Stage.TLS:
             answer = await self._over(way.in_clear(), profile, server, transaction, may_finish)
         return answer
+
+    def _shown(self, profile: ServerProfile) -> str:
+        """The file of the digital ID in force, if the profile shows one. What is wrong with it, `way_to` tells."""
+        if not profile.client_certificate:
+            return ""
+        try:
+            return self._digital_id()[0]
+        except (TlsSettingsError, OSError):
+            return ""
 
     async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:
         """ports.Relay.probe: greeting and EHLO; `whole`: STARTTLS and EHLO, too, and AUTH if `login`; QUIT."""
@@ -93,7 +102,7 @@ class SmtpRelay:
         try:
             return Probed(await connection.opened())
         finally:
-            use.saw(connection.tls_seconds, connection.certificate)
+            use.saw(connection.tls_seconds, connection.server_certificate)
             connection.quit()
 
     async def _over(
@@ -115,7 +124,7 @@ class SmtpRelay:
         if logged_in is not None:
             await self._log_in(connection, logged_in)
         answer = await self._transact(profile, server, use, connection, transaction, may_finish)
-        use.saw(connection.tls_seconds, connection.certificate)
+        use.saw(connection.tls_seconds, connection.server_certificate)
         return answer
 
     @staticmethod

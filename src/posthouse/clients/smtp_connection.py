@@ -91,12 +91,18 @@ class SmtpConnection(asyncio.Protocol):
         """Of the last transaction, from MAIL to the last reply; 0 where it did not get so far, or broke."""
         self.tls_seconds = 0.0
         """Of the TLS handshake; 0 in clear text."""
-        self.certificate = b""
+        self.server_certificate = b""
         """What the server showed (DER), trusted or not."""
         self._idle_since = 0.0
         self._unfit: Callable[[SmtpConnection], None] | None = None
 
     # --- for the relay -----------------------------------------------------------------------------------
+
+    @property
+    def digital_id(self) -> str:
+        """File of the digital ID that it has shown; empty if none."""
+        policy = self._way.policy
+        return policy.certificate[0] if policy is not None and policy.certificate is not None else ""
 
     def transact(self, transaction: Transaction, may_finish: MayFinish) -> "asyncio.Future[ServerAnswer]":
         """Hands over one mail; the future gets its answer and never an exception."""
@@ -283,7 +289,7 @@ class SmtpConnection(asyncio.Protocol):
         except (OSError, EOFError, ValueError, TlsSettingsError) as error:  # TimeoutError and SSLError are OSErrors
             fault = self._sentence(error)
             if isinstance(error, CertificateRefused):
-                self.certificate = error.certificate
+                self.server_certificate = error.certificate
         finally:
             self._handshake = None
             early, self._early = self._early, None
@@ -309,7 +315,7 @@ class SmtpConnection(asyncio.Protocol):
 
     def _checked(self, policy: TlsPolicy, shown: ssl.SSLObject) -> str:
         """What is wrong with the certificate after a handshake; empty if nothing is."""
-        self.certificate = shown.getpeercert(binary_form=True) or b""
+        self.server_certificate = shown.getpeercert(binary_form=True) or b""
         return check_pin(policy, shown)
 
     def _sentence(self, error: Exception) -> str:

@@ -45,10 +45,14 @@ class SmtpPools:
         """Profiles and servers that are to be left alone."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def acquire(self, profile: ServerProfile, server: str) -> SmtpConnection | None:
-        """A connection that is fit as far as can be seen; the latest used one."""
+    def acquire(self, profile: ServerProfile, server: str, certificate: str = "") -> SmtpConnection | None:
+        """A connection that is fit as far as can be seen; the latest used one. `certificate`: the file of the digital
+        ID in force, if the profile shows one; connections with a former one are disconnected."""
         pool = self._pool(profile)
         while pool is not None and (connection := pool.cache.acquire(server)) is not None:
+            if connection.digital_id != certificate:
+                _disconnect([connection])
+                continue
             if connection.take():
                 self.use(profile.name, server).reused += 1
                 return connection

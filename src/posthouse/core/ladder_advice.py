@@ -170,7 +170,7 @@ ROWS: tuple[Row, ...] = (
     Row(_S.EHLO, "", "Look in the server's log why it does not answer EHLO, then test again."),
     Row(
         _S.TLS,
-        "^tls_|^digital ID|shows the node's digital ID|^this node has no digital ID",
+        "^tls_|^digital ID|^own CAs|shows the node's digital ID|^this node has no digital ID",
         "Correct that setting or file on this node: the server is not to blame.",
     ),
     Row(
@@ -218,7 +218,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.TLS,
         "unknown CA",
-        f"Give the file of the CA's certificate as tls_ca ({{issuer}}), or pin the server's with {_PIN}.",
+        "Give the file of the CA's certificate as tls_ca ({issuer}), or to all profiles by "
+        f"`posthouse digital-id ca add FILE`; or pin the server's with {_PIN}.",
     ),
     Row(
         _S.TLS,
@@ -267,7 +268,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         _S.TLS,
         "client certificate",
-        "Let the server trust this node's digital ID (digital-id.crt in the data dir); renew it if it has expired.",
+        "Let the server trust this node's digital ID (`posthouse digital-id show`); renew it if it has expired.",
     ),
     Row(
         _S.TLS,

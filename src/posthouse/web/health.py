@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from posthouse.core.owner import Start
+from posthouse.digital_id.authorities import AuthoritiesUnusable
+from posthouse.digital_id.endings import endings
 from posthouse.ports import WorkerState
 from posthouse.web.problems import Json, problem_response
 from posthouse.web.tools import Tools, WebTools
@@ -18,6 +20,9 @@ router = APIRouter()
 
 _QUEUE_SECONDS = 5.0
 """How old the queue's numbers in the metrics may be: anyone may ask, the database shall not feel it."""
+
+SHA256_SHOWN = 16
+"""Digits of a certificate's fingerprint in a label; who is told its subject has to log in."""
 
 _GAUGES = {
     "sessions": "open SMTP sessions",
@@ -84,6 +89,22 @@ class _Facts(Collector):
                 count = row.get(state)
                 queue.add_metric([str(row.get("profile")), state], count if isinstance(count, int) else 0)
         yield queue
+        yield _expiry(self._tools.settings.data_dir)
+
+
+def _expiry(data_dir: str) -> Metric:
+    """Those that cannot be read are missing: the log and `doctor` say why."""
+    gauge = GaugeMetricFamily(
+        "posthouse_certificate_expiry_seconds",
+        "epoch seconds at which a certificate of this node expires",
+        labels=["certificate", "sha256"],
+    )
+    try:
+        for ending in endings(data_dir):
+            gauge.add_metric([ending.kind, ending.facts.sha256[:SHA256_SHOWN]], ending.facts.not_after)
+    except AuthoritiesUnusable:
+        pass
+    return gauge
 
 
 class QueueNumbers:

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,19 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, drains, explanations, health, inventory, keys, mails, profile_tests, queue, replays
+from posthouse.web import (
+    certificates,
+    config,
+    drains,
+    explanations,
+    health,
+    inventory,
+    keys,
+    mails,
+    profile_tests,
+    queue,
+    replays,
+)
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -31,6 +44,8 @@ _ROUTERS = (
     keys.changing,
     keys.auditing,
     drains.router,
+    certificates.reading,
+    certificates.changing,
 )
 
 
@@ -68,30 +83,32 @@ async def serve(
     on_ready: Callable[[], None],
     stop: asyncio.Event,
     grace_seconds: int = 3,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serves on a bound socket until `stop` is set, by the caller or by SIGTERM or SIGINT where this is the main
     thread; open requests then have `grace_seconds`.
 
-    `on_ready` is called once requests are answered. Nothing is written to stdout.
+    `on_ready` is called once requests are answered. Nothing is written to stdout. `tls`: HTTPS instead of HTTP.
     """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            loop="none",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            limit_concurrency=500,
-            timeout_graceful_shutdown=grace_seconds,
-        )
+    settings = uvicorn.Config(
+        app,
+        loop="none",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=500,
+        timeout_graceful_shutdown=grace_seconds,
     )
+    settings.load()
+    settings.ssl = tls
+    server = _Server(settings)
     serving = asyncio.create_task(server.serve([bound]))
     stopping = asyncio.create_task(stop.wait())
     try:

@@ -65,7 +65,7 @@ def test_what_the_library_says_in_its_own_words_is_looked_up_in_the_log() -> Non
 @pytest.mark.parametrize(
     ("reason", "told"),
     [
-        ("the server finds the client certificate expired", "digital-id.crt"),
+        ("the server finds the client certificate expired", "`posthouse digital-id show`"),
         ("certificate expired", "Renew the server's certificate"),
         ("the certificate of its CA has expired", "Renew the server's certificate"),
         ("the certificate is not meant for servers", "Give the server another certificate"),
@@ -91,9 +91,10 @@ def test_every_fault_of_the_settings_blames_this_node() -> None:
     ]
     assert len(faults) >= 6
     for fault in faults:
-        shown = fault.replace("x: x cannot", "tls_ca: /etc/self-signed/expired.pem cannot")
-        said = advise(failed(StageName.TLS, 0.0, shown), WORDS, ServiceType.SMTP)
-        assert said.startswith("Correct that setting or file on this node"), shown
+        for setting in ("tls_ca", "own CAs"):
+            shown = re.sub("^x: x ", f"{setting}: /etc/self-signed/expired.pem ", fault)
+            said = advise(failed(StageName.TLS, 0.0, shown), WORDS, ServiceType.SMTP)
+            assert said.startswith("Correct that setting or file on this node"), shown
 
 
 # --- secrets -----------------------------------------------------------------------------------------

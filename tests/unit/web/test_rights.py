@@ -3,14 +3,32 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from posthouse.web import config, drains, explanations, inventory, keys, mails, profile_tests, queue, replays
+from posthouse.core.certificate import facts_of
+from posthouse.digital_id.authorities import Authorities
+from posthouse.digital_id.store import DigitalIds
+from posthouse.web import (
+    certificates,
+    config,
+    drains,
+    explanations,
+    inventory,
+    keys,
+    mails,
+    profile_tests,
+    queue,
+    replays,
+)
 from posthouse.web.auth import RIGHTS, GuardedRoute, Right, Role, may
+from support.certificates import NOW, issuer, pem
 from support.rest import INVENTORY, ROLES, Rest
 
 ALL = set(ROLES)
 READERS = {"administrator", "operator", "auditor"}
 QUESTION = {"client": "192.0.2.7", "from": "", "to": ["a@ours.example"]}
 UNSAVED = {"name": "new", "type": "smtp", "servers": ["10.0.0.9"]}
+
+CA, OTHER_CA = issuer("CA"), issuer("Other CA")
+ISSUED = CA.leaf()
 
 OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("GET", "mails", None, ALL),
@@ -39,7 +57,23 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "keys", {"name": "x", "role": "helpdesk"}, {"administrator"}),
     ("DELETE", "keys/k4", None, {"administrator"}),
     ("GET", "audit", None, {"administrator", "auditor"}),
+    ("GET", "digital-id", None, READERS),
+    ("POST", "digital-id/generate", {}, {"administrator"}),
+    ("POST", "digital-id/renew", {}, {"administrator"}),
+    ("POST", "digital-id/request", {}, {"administrator"}),
+    ("POST", "digital-id/import", {"certificate": ISSUED.pem().decode()}, {"administrator"}),
+    ("GET", "certificate-authorities", None, READERS),
+    ("POST", "certificate-authorities", {"certificate": pem(CA.certificate).decode()}, {"administrator"}),
+    ("DELETE", "certificate-authorities/OTHER_CA", None, {"administrator"}),
 ]
+
+
+def certified() -> Rest:
+    """With a digital ID and an own CA."""
+    rest = Rest()
+    DigitalIds(rest.settings.data_dir).ensure("mx.test", NOW)
+    Authorities(rest.settings.data_dir).add(pem(OTHER_CA.certificate), NOW)
+    return rest
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -47,7 +81,8 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
 def test_a_role_may_do_what_the_table_says_and_nothing_else(
     method: str, path: str, body: object, allowed: set[str], role: str
 ) -> None:
-    answer = Rest().client(role).request(method, f"/api/v1/{path}", json=body)
+    path = path.replace("OTHER_CA", facts_of(OTHER_CA.certificate).sha256)
+    answer = certified().client(role).request(method, f"/api/v1/{path}", json=body)
     if role in allowed:
         assert answer.status_code in (200, 201, 204), answer.text
         assert answer.headers["cache-control"] == "no-store"
@@ -79,6 +114,8 @@ def test_the_table_of_operations_is_complete() -> None:
         keys.changing,
         keys.auditing,
         drains.router,
+        certificates.reading,
+        certificates.changing,
     )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     assert all(isinstance(route, GuardedRoute) for route in routes)

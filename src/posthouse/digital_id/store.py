@@ -1,0 +1,208 @@
+"""The digital ID of a node on its disk.
+
+`digital-id/current` leads to a file with certificate, chain and key that is never changed once it is there: who has
+looked where it leads reads a pair that belongs together, whatever happens meanwhile. A new one is a new file, to
+which `current` then leads. The one before stays for those who read it just now.
+"""
+
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from posthouse.core.certificate import facts_of
+from posthouse.core.digital_id import DigitalId, Given, PrivateKey, key_pem, private_key, read_given
+from posthouse.core.faults import Fault, InvalidInput
+from posthouse.digital_id import issue
+from posthouse.digital_id.folder import Folder
+from posthouse.digital_id.issue import DAYS, KeyType
+
+CURRENT, REQUEST = "current", "request.pem"
+
+__all__ = ["DAYS", "DigitalIdUnusable", "DigitalIds", "KeyType", "Refused", "Renewed"]
+
+
+class DigitalIdUnusable(Exception):
+    """There is a digital ID, but it cannot be read; the text is one sentence."""
+
+
+class Refused(Exception):
+    """What was asked for is not to be done with the digital ID as it is; the text has the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A digital ID put in force."""
+
+    before: DigitalId | None
+    """None: there was none, or none that could be read."""
+    after: DigitalId
+    warnings: tuple[str, ...] = ()
+
+
+class DigitalIds:
+    """The digital ID of one data dir; for many threads and processes at once. Methods that write raise OSError."""
+
+    def __init__(self, data_dir: str) -> None:
+        self._folder = Folder(data_dir)
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def path(self) -> str | None:
+        """The file with certificate, chain and key (PEM) that is in force; None if there is none. Cheap: one call of
+        the system."""
+        try:
+            target = os.readlink(self._folder.path / CURRENT)
+        except OSError:
+            return None
+        return str(self._folder.path / target)
+
+    def load(self) -> DigitalId | None:
+        """The one in force. Raises DigitalIdUnusable."""
+        try:
+            path, octets = self._read()
+        except OSError as error:
+            raise DigitalIdUnusable(f"the digital ID {error.filename} cannot be read: {error.strerror}") from error
+        if path is None:
+            return None
+        try:
+            own, *chain = x509.load_pem_x509_certificates(octets)
+        except ValueError as error:
+            raise DigitalIdUnusable(f"the digital ID {path} has no certificate that can be read") from error
+        key = private_key(octets[octets.rfind(b"-----BEGIN ") :])
+        if isinstance(key, Fault):
+            raise DigitalIdUnusable(f"the digital ID {path} has no private key that can be read")
+        return DigitalId(own, tuple(chain), key)
+
+    def certificate(self) -> x509.Certificate | None:
+        """That of the one in force; None if there is none that can be read."""
+        try:
+            path, octets = self._read()
+            return x509.load_pem_x509_certificate(octets) if path is not None else None
+        except (OSError, ValueError):
+            return None
+
+    def _read(self) -> tuple[str | None, bytes]:
+        """Path and octets of the file in force. Raises OSError."""
+        path = self.path()
+        while path is not None:
+            try:
+                return path, Path(path).read_bytes()
+            except FileNotFoundError:
+                before, path = path, self.path()
+                if path == before:
+                    raise
+                # Changed twice since it was looked at; the new one is there.
+        return None, b""
+
+    def requested(self) -> tuple[x509.CertificateSigningRequest, PrivateKey] | None:
+        """The request whose certificate has not been imported yet. One that cannot be read counts as none."""
+        octets = self._folder.read(REQUEST)
+        if octets is None:
+            return None
+        try:
+            asked = x509.load_pem_x509_csr(octets)
+        except ValueError:
+            return None
+        key = private_key(octets[octets.rfind(b"-----BEGIN ") :])
+        return None if isinstance(key, Fault) else (asked, key)
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def ensure(self, hostname: str, now: float) -> str:
+        """The file in force; a self-signed one is made when there is none."""
+        path = self.path()
+        if path is None:
+            with self._folder.writing():
+                path = self.path()  # another process may have been first
+                if path is None:
+                    made = issue.self_signed(issue.new_key(KeyType.ECDSA), [hostname], DAYS, now)
+                    path = self._put(made)
+        return path
+
+    def generate(self, names: Sequence[str], days: int, kind: KeyType, now: float, *, replace: bool) -> Renewed:
+        """A new key with a self-signed certificate. Refused where it would take the place of an issued one, unless
+        `replace`."""
+        with self._folder.writing():
+            before = self._before()
+            if before is not None and not replace and not facts_of(before.certificate).self_signed:
+                raise Refused(
+                    "The digital ID was issued by a CA: a self-signed one would take its place. Ask for replace, or "
+                    "for a new certificate by a request."
+                )
+            made = issue.self_signed(issue.new_key(kind), names, days, now)
+            self._put(made)
+            return Renewed(before, made)
+
+    def renew(self, days: int, now: float, *, new_key: bool) -> Renewed:
+        """A self-signed certificate anew, for the same names, with the same key or a new one of its kind. Refused if
+        there is none, or one that a CA has issued."""
+        with self._folder.writing():
+            before = self.load()
+            if before is None:
+                raise Refused("There is no digital ID: generate or import one.")
+            facts = facts_of(before.certificate)
+            if not facts.self_signed:
+                raise Refused(
+                    f"The digital ID was issued by {facts.issuer}: only that CA can renew it. Make a request, have "
+                    "it signed, and import the certificate."
+                )
+            kind = KeyType.RSA if facts.key.startswith("RSA") else KeyType.ECDSA
+            key = issue.new_key(kind) if new_key else before.key
+            made = issue.self_signed(key, facts.names, days, now)
+            self._put(made)
+            return Renewed(before, made)
+
+    def request(self, names: Sequence[str], kind: KeyType, *, new_key: bool) -> x509.CertificateSigningRequest:
+        """A request to a CA, with the key in force or a new one; kept until its certificate is imported. A former
+        request is forgotten, its key too."""
+        with self._folder.writing():
+            current = None if new_key else self.load()
+            key = issue.new_key(kind) if current is None else current.key
+            asked = issue.request(key, names)
+            self._folder.write(REQUEST, asked.public_bytes(serialization.Encoding.PEM) + key_pem(key))
+            return asked
+
+    def import_(self, given: Given, hostname: str, now: float) -> Renewed:
+        """Puts what was given in force. Raises InvalidInput with every fault."""
+        with self._folder.writing():
+            before, asked = self._before(), self.requested()
+            known = [asked[1]] if asked is not None else []
+            known += [before.key] if before is not None else []
+            found, faults, warnings = read_given(given, known, hostname, now)
+            if found is None:
+                raise InvalidInput(faults)
+            self._put(found)
+            if asked is not None and asked[0].public_key() == found.certificate.public_key():
+                self._folder.remove(REQUEST)
+            return Renewed(before, found, warnings)
+
+    def _before(self) -> DigitalId | None:
+        """A broken one is in nobody's way."""
+        try:
+            return self.load()
+        except DigitalIdUnusable:
+            return None
+
+    def _put(self, found: DigitalId) -> str:
+        former = self.path()
+        path = self._folder.write(f"id-{token_hex(8)}.pem", found.pem())
+        try:
+            # What OpenSSL does not take is never in force.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password="")
+        except (OSError, ValueError) as error:
+            self._folder.remove(path.name)
+            rule = f"OpenSSL does not take it: {getattr(error, 'reason', None) or error}."
+            remedy = "Have it issued for a key of ECDSA P-256 or RSA 2048 at least, signed with SHA-256."
+            raise InvalidInput((Fault("certificate", "", rule, remedy),)) from error
+        self._folder.link(CURRENT, path.name)
+        keep = {path.name, Path(former).name if former else ""}
+        for old in self._folder.path.glob("id-*.pem"):
+            if old.name not in keep:
+                self._folder.remove(old.name)
+        return str(path)
