@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from posthouse.core import profile as profiles_module
 from posthouse.core import rule as rules_module
@@ -174,19 +175,25 @@ def diff(
     old_rules: Sequence[Document],
     new_profiles: Sequence[Document],
     new_rules: Sequence[Document],
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Difference, ...]:
-    """Differences from old to new, canonical documents assumed; for rules also where the order changed."""
-    found = _diff_named("server_profiles", old_profiles, new_profiles)
+    """Differences from old to new, canonical documents assumed; for rules also where the order changed.
+
+    `renamed`: profiles that are the same under another name, which is told as a change of the name.
+    """
+    found = _diff_named("server_profiles", old_profiles, new_profiles, renamed)
     found += _diff_named("rules", old_rules, new_rules)
     found += _diff_order(old_rules, new_rules)
     return tuple(found)
 
 
 def secrets_replaced(
-    old: Iterable[tuple[Document, Mapping[str, Secret]]], new: Iterable[tuple[Document, Mapping[str, Secret]]]
+    old: Iterable[tuple[Document, Mapping[str, Secret]]],
+    new: Iterable[tuple[Document, Mapping[str, Secret]]],
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Difference, ...]:
     """Stored secrets that another one takes the place of: `diff` sees `{ set = true }` before and after."""
-    before = {name_key(_name(document)): secrets for document, secrets in old}
+    before = {name_key(renamed.get(_name(document), _name(document))): secrets for document, secrets in old}
     return tuple(
         Difference(Change.CHANGED, f"server_profiles[{_name(document)}].{field}", dict(KEPT), dict(KEPT))
         for document, secrets in new
@@ -264,8 +271,10 @@ def _merge(stored: Sequence[Document], given: object, prune: bool) -> list[Docum
     return [*first, *([] if prune else [entry for entry in stored if name_key(_name(entry)) not in named])]
 
 
-def _diff_named(kind: str, old: Sequence[Document], new: Sequence[Document]) -> list[Difference]:
-    before = {name_key(_name(entry)): entry for entry in old}
+def _diff_named(
+    kind: str, old: Sequence[Document], new: Sequence[Document], renamed: Mapping[str, str] = MappingProxyType({})
+) -> list[Difference]:
+    before = {name_key(renamed.get(_name(entry), _name(entry))): entry for entry in old}
     after = {name_key(_name(entry)): entry for entry in new}
     found: list[Difference] = []
     for key, entry in before.items():

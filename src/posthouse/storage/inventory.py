@@ -14,6 +14,7 @@ from posthouse.core.fields import Secret, name_key
 from posthouse.core.inventory import diff, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
+from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark
 from posthouse.ports import RevisionConflict, Rotated, SecretUnreadable, StoredInventory, StoredProfile
 from posthouse.storage import schema
 from posthouse.storage.database import Database
@@ -47,6 +48,8 @@ class Inventory:
         now: float,
         secrets: Secrets | None = None,
         what: str = "inventory changed",
+        tested: Mapping[str, Mark] | None = None,
+        renamed: Mapping[str, str] | None = None,
     ) -> int:
         with self._database.write() as connection:
             _hold(connection)
@@ -59,30 +62,54 @@ class Inventory:
             if same_profiles and same_secrets and list(old.rules) == list(rules):
                 return old.revision
             before = {str(p.document["name"]): p for p in old.profiles}
+            by_new_name = {name_key((renamed or {}).get(name, name)): p for name, p in before.items()}
             revision = old.revision + 1
             connection.execute(delete(schema.profile))
             connection.execute(delete(schema.rule))
             for position, (document, its_secrets) in enumerate(zip(profiles, sealed, strict=True)):
                 known = before.get(str(document["name"]))
                 same = known is not None and known.document == document and known.secrets == its_secrets
+                key = name_key(str(document["name"]))
+                was = by_new_name.get(key)
+                mark = mark_after(
+                    (tested or {}).get(key),
+                    (was.document, was.tested) if was is not None else None,
+                    document,
+                    same_secrets=was is not None and was.secrets == its_secrets,
+                    by=by,
+                    at=now,
+                    revision=revision,
+                )
                 connection.execute(
                     insert(schema.profile).values(
                         name=document["name"],
                         position=position,
                         revision=known.revision if known is not None and same else revision,
                         document=_row(document, its_secrets),
+                        tested=_mark_row(mark),
                     )
                 )
             for position, document in enumerate(rules):
                 connection.execute(insert(schema.rule).values(position=position, document=json.dumps(document)))
             old_profiles = [(p.document, p.secrets) for p in old.profiles]
             differences = (
-                *diff([document for document, _ in old_profiles], old.rules, profiles, rules),
-                *secrets_replaced(old_profiles, zip(profiles, sealed, strict=True)),
+                *diff([document for document, _ in old_profiles], old.rules, profiles, rules, renamed or {}),
+                *secrets_replaced(old_profiles, zip(profiles, sealed, strict=True), renamed or {}),
             )
             detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
             _changed(connection, revision, by, now, what, detail)
             return revision
+
+    def mark(self, name: str, was: Mark | None, mark: Mark) -> bool:
+        row = schema.profile.c
+        is_so = row.tested.is_(None) if was is None else row.tested == _mark_row(was)
+        with self._database.write() as connection:
+            # On PostgreSQL a row that `replace` is writing anew would not be seen otherwise.
+            _hold(connection)
+            changed = connection.execute(
+                update(schema.profile).where(row.name == name, is_so).values(tested=_mark_row(mark))
+            )
+            return changed.rowcount == 1
 
     def note(self, *, by: str, what: str, detail: Document, now: float) -> None:
         with self._database.write() as connection:
@@ -177,12 +204,12 @@ def _load(connection: Connection) -> StoredInventory:
     rules = connection.execute(select(schema.rule.c.document).order_by(schema.rule.c.position))
     return StoredInventory(
         _revision(connection),
-        tuple(_profile(json.loads(row.document), row.revision) for row in profiles),
+        tuple(_profile(json.loads(row.document), row.revision, row.tested) for row in profiles),
         tuple(json.loads(document) for document in rules.scalars()),
     )
 
 
-def _profile(document: dict[str, object], revision: int) -> StoredProfile:
+def _profile(document: dict[str, object], revision: int, tested: str | None) -> StoredProfile:
     """What the row has, its secrets apart from the rest."""
     secrets: dict[str, Secret] = {}
     for name in SECRET_FIELDS:
@@ -190,7 +217,12 @@ def _profile(document: dict[str, object], revision: int) -> StoredProfile:
         if isinstance(value, dict) and "sealed" in value:
             secrets[name] = Secret("stored", value["id"], value["sealed"])
             document[name] = dict(KEPT)
-    return StoredProfile(document, revision, secrets)
+    return StoredProfile(document, revision, secrets, read_mark(json.loads(tested)) if tested is not None else None)
+
+
+def _mark_row(mark: Mark) -> str:
+    """The same text for the same mark: `Inventory.mark` compares it."""
+    return json.dumps(mark_json(mark))
 
 
 def _row(document: Document, secrets: Mapping[str, Secret]) -> str:

@@ -30,6 +30,8 @@ profile = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("document", sa.Text, nullable=False),
+    sa.Column("tested", sa.Text),
+    # JSON of core.profile_mark.Mark
 )
 rule = sa.Table(
     "rule",
