@@ -638,3 +638,18 @@ def a_test_is_better_than_that_and_uses_tls() -> None:
     assert session.phase is Phase.HANDSHAKE
     session.tls_failed("self-signed certificate")
     assert (session.stages[-1].name, session.stages[-1].ok) == (StageName.TLS, False)
+
+
+def a_failed_test_adds_nothing() -> None:
+    """Nor changes anything; only `force` saves it, marked as untested (design 2.11)."""
+    rest = Rest()
+    rest.tester.refusing.add("smtp://10.0.0.9:25")
+    profiles, before = "/api/v1/server-profiles", rest.inventory.load()
+    refused = rest.client().post(profiles, json=given(servers=["10.0.0.9"]))
+    assert (refused.status_code, refused.json()["test"]["ok"]) == (422, False)
+    changed = {**before.profiles[0].document, "servers": ["10.0.0.9"]}
+    refused = rest.client().put(f"{profiles}/exchange", json=changed, headers={"If-Match": "*"})
+    assert (refused.status_code, refused.json()["test"]["ok"]) == (422, False)
+    assert rest.inventory.load() == before
+    rest.tester.refusing.clear()
+    assert rest.client().post(profiles, json=given(servers=["10.0.0.9"])).status_code == 201

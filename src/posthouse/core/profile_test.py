@@ -98,6 +98,15 @@ def result_json(result: ProfileResult) -> dict[str, object]:
     }
 
 
+def summary_json(profile: str, result: ProfileResult, *, as_saved: bool) -> dict[str, object]:
+    """What the audit log keeps of a test."""
+    servers = [
+        {"server": each.server, "ok": each.ok, "failed_at": None if each.ok else each.stages[-1].name.value}
+        for each in result.servers
+    ]
+    return {"server_profile": profile, "as_saved": as_saved, "ok": result.ok, "servers": servers}
+
+
 def _stages_json(stages: Sequence[StageResult]) -> list[dict[str, object]]:
     return [
         {

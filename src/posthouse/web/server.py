@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, health, inventory, keys, mails, profile_tests, queue
+from posthouse.web import config, health, inventory, keys, mails, profile_tests, profiles, queue
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -20,6 +20,7 @@ PREFIX = "/api/v1"
 _ROUTERS = (
     inventory.router,
     profile_tests.router,
+    profiles.router,
     mails.router,
     queue.router,
     queue.steering,

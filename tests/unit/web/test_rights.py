@@ -3,7 +3,7 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from posthouse.web import config, inventory, keys, mails, profile_tests, queue
+from posthouse.web import config, inventory, keys, mails, profile_tests, profiles, queue
 from posthouse.web.auth import RIGHTS, GuardedRoute, Right, Role, may
 from support.rest import INVENTORY, ROLES, Rest
 
@@ -27,6 +27,8 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("GET", "server-profiles/exchange/state", None, READERS),
     ("POST", "server-profile-tests", UNSAVED, {"administrator", "operator"}),
     ("POST", "server-profiles/exchange/test", None, {"administrator", "operator"}),
+    ("POST", "server-profiles", UNSAVED, {"administrator"}),
+    ("POST", "server-profiles/exchange/order", {"servers": ["10.0.0.2:2525", "10.0.0.1"]}, {"administrator"}),
     ("GET", "rules", None, READERS),
     ("POST", "rule-explanations", QUESTION, READERS),
     ("GET", "config", None, READERS),
@@ -65,6 +67,7 @@ def test_the_table_of_operations_is_complete() -> None:
     routers = (
         inventory.router,
         profile_tests.router,
+        profiles.router,
         mails.router,
         queue.router,
         queue.steering,
