@@ -30,6 +30,7 @@ from posthouse.core.mail_id import MailIds
 from posthouse.core.owner import Start
 from posthouse.core.service_type import ServiceType
 from posthouse.inbound.listener import Listeners
+from posthouse.mailflow.background_tests import BackgroundTests
 from posthouse.mailflow.delivery import Delivery
 from posthouse.mailflow.live import LiveRows
 from posthouse.mailflow.pipeline import Pipeline
@@ -479,7 +480,12 @@ def run_console(boot: node.Boot) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         _listen_to_supervisor(settings, lambda _: None, lambda: _post(loop, stop.set))
-        await serve_web(create_app(tools), bound, on_ready=_say_ready, stop=stop)
+        tests = BackgroundTests(tools.inventory, tools.profile_test, tools.clock, f"node {tools.start.node}")
+        testing = loop.create_task(tests.run())
+        try:
+            await serve_web(create_app(tools), bound, on_ready=_say_ready, stop=stop)
+        finally:
+            testing.cancel()
 
     asyncio.run(main())
 
