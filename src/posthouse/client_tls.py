@@ -59,7 +59,8 @@ class TlsPolicy:
     ca: str = ""
     """File of trusted certificates (PEM); empty: those of the system."""
     pin: str = ""
-    """SHA-256 of the certificate's DER in hexadecimal digits; colons and case are ignored."""
+    """SHA-256 of the DER in hexadecimal digits of each certificate that will do, white space between; colons and
+    case are ignored."""
     minimum: str = "1.2"
     """Lowest TLS version: 1.2 or 1.3."""
     certificate: tuple[str, str] | None = None
@@ -225,25 +226,32 @@ def check_pin(policy: TlsPolicy, connection: ssl.SSLObject | ssl.SSLSocket) -> s
     """After the handshake: empty if the certificate is the pinned one, or nothing is pinned; else what is wrong."""
     if policy.verify is not TlsVerify.PINNED:
         return ""
-    pin = _plain(policy.pin)
-    if not _PIN.fullmatch(pin):
+    pins = _plain(policy.pin).split()
+    if not pins or not all(_PIN.fullmatch(pin) for pin in pins):
         return f"tls_pin is no SHA-256 fingerprint: it has to be 64 hexadecimal digits, not {policy.pin[:100]!r}"
     shown = connection.getpeercert(binary_form=True)
     if not shown:
         return "the server showed no certificate"
     found = fingerprint(shown)
-    return "" if found == pin else f"the certificate has the fingerprint {found[:16]}…, pinned is {pin[:16]}…"
+    if found in pins:
+        return ""
+    pinned = f"pinned is {pins[0][:16]}…" if len(pins) == 1 else f"none of the {len(pins)} that are pinned"
+    return f"the certificate has the fingerprint {found[:16]}…, {pinned}"
 
 
 def certificate_facts(certificate: bytes) -> dict[str, object]:
-    """What a TEST shows of a certificate (DER), and what is needed to pin it: names, issuer, days left (negative once
-    it has expired), SHA-256. A certificate that cannot be read has only its SHA-256."""
+    """What a TEST shows of a certificate (DER), and what is needed to pin it: names, issuer, dates, days left
+    (negative once it has expired), SHA-256. A certificate that cannot be read has only its SHA-256."""
     facts: dict[str, object] = {"sha256": fingerprint(certificate)}
     try:
         read = x509.load_der_x509_certificate(certificate)
         left = read.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
         issuer = ", ".join(_clean(str(each.value)) for each in read.issuer)
-        return {"names": _names(read), "issuer": issuer, "days_left": left.days, **facts}
+        valid = {
+            "valid_from": f"{read.not_valid_before_utc:%Y-%m-%d}",
+            "valid_until": f"{read.not_valid_after_utc:%Y-%m-%d}",
+        }
+        return {"names": _names(read), "issuer": issuer, **valid, "days_left": left.days, **facts}
     except ValueError:
         return facts
 

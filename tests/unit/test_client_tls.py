@@ -233,7 +233,15 @@ def test_another_certificate_than_the_pinned_one_is_told_by_both_fingerprints() 
         assert found == f"the certificate has the fingerprint {server.pin[:16]}…, pinned is abababababababab…"
 
 
-@pytest.mark.parametrize("pin", ["", "abc", "g" * 64, "ab" * 33, "sha256 of nothing"])
+def test_of_several_pins_one_has_to_fit() -> None:
+    with tls_server() as server:
+        others = "ab" * 32, "CD" * 32
+        assert outcome(server, TlsPolicy(TlsVerify.PINNED, pin=" ".join((*others, server.pin)))) == ""
+        found = outcome(server, TlsPolicy(TlsVerify.PINNED, pin=" ".join(others)))
+        assert found == f"the certificate has the fingerprint {server.pin[:16]}…, none of the 2 that are pinned"
+
+
+@pytest.mark.parametrize("pin", ["", "abc", "g" * 64, "ab" * 33, "sha256 of nothing", "ab" * 32 + " abc"])
 def test_a_malformed_pin_fits_no_certificate(pin: str) -> None:
     with tls_server() as server:
         found = outcome(server, TlsPolicy(TlsVerify.PINNED, pin=pin))

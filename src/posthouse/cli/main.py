@@ -7,7 +7,20 @@ from typing import NoReturn
 
 import typer
 
-from posthouse.cli import config, database, doctor, keys, lab, mail, node, profiles, queue, rules, secrets
+from posthouse.cli import (
+    config,
+    database,
+    doctor,
+    keys,
+    lab,
+    mail,
+    node,
+    profile_changes,
+    profiles,
+    queue,
+    rules,
+    secrets,
+)
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import show_stop
 
@@ -27,6 +40,7 @@ doctor.register(app)
 app.add_typer(mail.app, name="mail")
 app.add_typer(queue.app, name="queue")
 app.add_typer(rules.app, name="rule")
+profile_changes.register(profiles.app)
 app.add_typer(profiles.app, name="profile")
 app.add_typer(profiles.uri_app, name="uri")
 app.add_typer(config.app, name="config")

@@ -35,7 +35,7 @@ def list_(
         show_json(answer)
         return
     table(
-        ("Name", "Type", "Preference", "Encryption", "Servers"),
+        ("Name", "Type", "Preference", "Encryption", "Servers", "Test"),
         (
             (
                 profile.get("name"),
@@ -43,6 +43,7 @@ def list_(
                 profile.get("preference"),
                 profile.get("tls"),
                 ", ".join(str(one) for one in cast(list[object], profile.get("servers", []))),
+                mark_text(profile.get("tested")),
             )
             for profile in cast(list[dict[str, object]], answer["items"])
         ),
@@ -67,6 +68,7 @@ def show(
         return
     servers = cast(list[object], profile.pop("servers", []))
     pool = profile.pop("pool", None)
+    profile["tested"] = mark_text(profile.get("tested"))
     pairs(profile)
     if isinstance(pool, dict):
         pairs({f"pool.{key}": value for key, value in pool.items()})
@@ -106,18 +108,24 @@ def try_out(
         str, typer.Option("--rcpt", metavar="ADDRESS", help="Ask each server for this address; no mail is sent.")
     ] = "",
     sender: Annotated[str, typer.Option("--from", metavar="ADDRESS", help="Sender to ask with; needs --rcpt.")] = "",
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Trust the certificates seen, and only those, once you have compared them.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before pinning.")] = False,
     as_json: JsonOption = False,
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Open a session at every server of a profile as delivery does, and tell where it fails and what to do.
 
-    No mail is sent. Exit 0 if every server can be used, 1 if not.
+    No mail is sent. Exit 0 if every server can be used, 1 if not; with --pin 0 once the pins are saved.
     """
     asked: dict[str, object] = {"rcpt_to": recipient or None, "mail_from": sender or None}
     asked = {key: value for key, value in asked.items() if value is not None}
     if not name and file is None:
         raise Stop(Exit.USAGE, "Which server profile?", remedy="Give NAME, or --file FILE.")
+    if pin and file is not None:
+        raise Stop(Exit.USAGE, "Certificates are pinned in saved profiles only.", remedy="Leave out --file.")
     with Remote(server, data_dir) as remote:
         if file is None:
             path, body = f"/api/v1/server-profiles/{segment(name)}/test", asked
@@ -126,12 +134,39 @@ def try_out(
             name, body = str(body.get("name", "")), {**body, **asked}
         with waiting(f"Testing {name} ..."):
             result = remote.post(path, body)
-    if as_json:
-        show_json(result)
-    else:
-        show_ladder(name, result)
+        if not as_json:
+            show_ladder(name, result)
+        elif not pin:
+            show_json(result)
+        if pin:
+            from posthouse.cli.pinning import pin as pin_seen
+
+            pin_seen(remote, name, result, yes=yes, as_json=as_json)
+            return
     if not result["ok"]:
         raise typer.Exit(Exit.FAULT)
+
+
+def mark_text(mark: object) -> str:
+    """What is known of a profile's test, in words."""
+    if not isinstance(mark, dict):
+        return "not known"
+    by, at, reason = mark.get("by"), moment(mark.get("at")), mark.get("reason")
+    why = f": {reason}" if reason else ""
+    match mark.get("state"):
+        case "passed":
+            return f"passed {at} by {by}"
+        case "failed":
+            servers = [
+                f"{one.get('server')} at {one.get('stage')}: {one.get('fault')}" for one in mark.get("failed", [])
+            ]
+            return f"FAILED {at} by {by}: {'; '.join(servers) or reason}"
+        case "untested" if mark.get("forced"):
+            return f"UNTESTED: forced {at} by {by}{why}"
+        case "untested":
+            return f"untested since {at}: saved by {by}"
+        case state:
+            return f"{state} since {at} by {by}"
 
 
 def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, object]]:
@@ -140,7 +175,7 @@ def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, obje
     from posthouse.core.fields import name_key
     from posthouse.core.profile import KEPT, PROFILE_FIELDS, SECRET_FIELDS
 
-    given = _profile_of(file, name)
+    given = profile_of(file, name)
     for saved in cast(list[dict[str, object]], remote.get("/api/v1/server-profiles")["items"]):
         if name_key(str(saved["name"])) == name_key(str(given.get("name"))):
             kept = {field for field in SECRET_FIELDS if saved.get(field) == KEPT and given.get("username")}
@@ -149,7 +184,7 @@ def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, obje
     return "/api/v1/server-profile-tests", given
 
 
-def _profile_of(file: Path, name: str) -> dict[str, object]:
+def profile_of(file: Path, name: str) -> dict[str, object]:
     """The one of that name, or the only one; the file may be an inventory or a profile alone."""
     from posthouse.core.fields import name_key
 
