@@ -37,11 +37,12 @@ def on(cli: CommandLine, *arguments: str) -> Ran:
 
 
 def test_add_takes_every_property_from_flags(cli: CommandLine) -> None:
-    ran = on(
-        cli, "add", "New", "--servers", "10.0.0.9", "--servers", "smtps://mail.example",
-        "--preference", "round-robin", "--tls", "starttls-required", "--tls-name", "mx.example", "--tls-min", "1.3", "--username", "relay",
-        "--password-env", "RELAY", "--client-certificate", "--pool", "--pool-connections", "5",
-    )  # fmt: skip
+    given = (
+        "--servers 10.0.0.9 --servers smtps://mail.example --preference round-robin --tls starttls-required "
+        "--tls-name mx.example --tls-min 1.3 --username relay --password-env RELAY --client-certificate --pool "
+        "--pool-connections 5"
+    )
+    ran = on(cli, "add", "New", *given.split())
     assert ran.code == 0, ran
     assert ran.out.startswith("Server profile New is added: passed ")
     document = stored(cli, "New")
