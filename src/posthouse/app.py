@@ -122,7 +122,7 @@ def read_settings(config: str | None, flags: Mapping[str, str]) -> NodeSettings:
     return settings
 
 
-NEED_RESTART = ("data_dir", "database", "workers", "listeners", "console")
+NEED_RESTART = ("data_dir", "database", "workers", "listeners", "console", "test_profiles")
 """Settings that the bound sockets and the running processes rest on."""
 
 
@@ -479,13 +479,19 @@ def run_console(boot: node.Boot) -> None:
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        _listen_to_supervisor(settings, lambda _: None, lambda: _post(loop, stop.set))
+        app = create_app(tools)
+
+        def take(fresh: NodeSettings) -> None:
+            app.state.tools = replace(tools, settings=fresh)
+
+        _listen_to_supervisor(settings, lambda fresh: _post(loop, take, fresh), lambda: _post(loop, stop.set))
         tests = BackgroundTests(tools.inventory, tools.profile_test, tools.clock, f"node {tools.start.node}")
-        testing = loop.create_task(tests.run())
+        testing = loop.create_task(tests.run()) if settings.test_profiles else None
         try:
-            await serve_web(create_app(tools), bound, on_ready=_say_ready, stop=stop)
+            await serve_web(app, bound, on_ready=_say_ready, stop=stop)
         finally:
-            testing.cancel()
+            if testing is not None:
+                testing.cancel()
 
     asyncio.run(main())
 
