@@ -272,6 +272,7 @@ def load_inventory(store: InventoryStore) -> Inventory:
         [(p.document, p.revision) for p in stored.profiles],
         stored.rules,
         {str(p.document["name"]): p.secrets for p in stored.profiles},
+        {name: str(p.document["name"]) for p in stored.profiles for name in p.former},
     )
 
 

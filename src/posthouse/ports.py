@@ -278,6 +278,8 @@ class StoredProfile:
     """By property: what `{ set = true }` in the document stands for, encrypted."""
     tested: Mark | None = None
     """What came of its last TEST, or that it has had none; None if nobody has told."""
+    former: tuple[str, ...] = ()
+    """Names that it had and no other profile has taken: mail that is under way still names it so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ def test_a_rename_keeps_mark_and_secret_and_is_audited_as_such(shared: SharedSto
     (new,) = inventory.load().profiles
     assert (new.document["name"], new.secrets, new.revision) == ("Next", old.secrets, 2)
     assert new.tested == old.tested
+    assert new.former == ("exchange",)
     detail = inventory.audit(1, None)[0]["detail"]
     assert detail == {
         "revision": 2,
@@ -94,6 +95,24 @@ def test_a_rename_keeps_mark_and_secret_and_is_audited_as_such(shared: SharedSto
             {"change": "changed", "field": "rules[inbound].relay.profile", "old": "exchange", "new": "Next"},
         ],
     }
+
+
+def test_a_profile_keeps_the_names_it_had_until_another_takes_them(shared: SharedStore) -> None:
+    inventory = shared.inventory
+
+    def save(*names: str, **renamed: str) -> list[tuple[str, ...]]:
+        documents = [{**PROFILE, "name": name} for name in names]
+        revision = inventory.revision()
+        inventory.replace(documents, [], expected_revision=revision, by="op", now=NOW, renamed=renamed)
+        return [profile.former for profile in inventory.load().profiles]
+
+    assert save("a") == [()]
+    assert save("b", a="b") == [("a",)]
+    assert save("B") == [("a", "b")], "a file may spell it otherwise"
+    assert save("c", B="c") == [("a", "b", "B")]
+    assert save("c", "a") == [("b", "B"), ()]
+    assert save("c") == [("b", "B")]
+    assert save("d") == [()], "another one"
 
 
 def test_a_mark_changes_no_revision_and_is_set_only_where_it_is_as_it_was(shared: SharedStore) -> None:

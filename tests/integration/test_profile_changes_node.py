@@ -99,6 +99,28 @@ def test_a_change_is_tested_then_in_force_within_a_second(
 
 
 @pytest.mark.timeout(120)
+def test_mail_that_waits_goes_with_a_renamed_profile(
+    tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sink() as one, closed_port() as dead, serving(tmp_path / "node", inventory_for(dead)) as node:
+        monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(node.data_dir))
+        send(node.port, "a@ours.example", 5)
+        assert node.queued() == 5
+        assert cli("profile", "edit", "next", "--name", "onward").code == 0
+        send(node.port, "a@ours.example", 5)
+
+        def waiting() -> dict[str, int]:
+            rows: Any = node.get("queue")["items"]
+            return {row["profile"]: row["queued"] for row in rows}
+
+        eventually(lambda: waiting() == {"onward": 10}, "all mail under the new name")
+        assert cli("profile", "edit", "onward", "--servers", one).code == 0
+        node.wait_empty()
+        assert servers_of_mails(node) == [f"smtp://{one}"] * 10
+        assert node.get("failed")["items"] == []
+
+
+@pytest.mark.timeout(120)
 def test_profiles_of_files_are_tested_once_and_not_again_after_a_restart(tmp_path: Path) -> None:
     with sink() as one, closed_port() as dead:
         inventory = inventory_for(port_of(one)) + _profile("dead", dead)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from threading import RLock
 
 from posthouse.core.fields import Secret, name_key
-from posthouse.core.inventory import diff, secrets_replaced
+from posthouse.core.inventory import diff, former_names, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.owner import Start
 from posthouse.core.profile import KEPT, SECRET_FIELDS
@@ -79,11 +79,17 @@ class MemoryInventory:
             if [(p.document, p.secrets) for p in new] == old and list(self.stored.rules) == list(rules):
                 return self.stored.revision
             revision = self.stored.revision + 1
+            former = former_names(
+                [(name, p.former) for name, p in before.items()],
+                renamed or {},
+                [str(document["name"]) for document in profiles],
+            )
             was = {name_key((renamed or {}).get(name, name)): p for name, p in before.items()}
             kept = [
                 replace(
                     p,
                     revision=p.revision or revision,
+                    former=former.get(_key(p), ()),
                     tested=_mark(p, was.get(_key(p)), (tested or {}).get(_key(p)), by, now, revision),
                 )
                 for p in new

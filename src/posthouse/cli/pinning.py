@@ -14,7 +14,7 @@ import typer
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import line, plain, show_json, table
 from posthouse.cli.profile_changes import PROFILES, put
-from posthouse.cli.profiles import mark_text
+from posthouse.cli.profile_documents import mark_text
 from posthouse.cli.remote import Remote, segment
 
 Document = Mapping[str, object]

@@ -14,7 +14,7 @@ from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.ladder import show_ladder
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
 from posthouse.cli.output import line, show_json, waiting
-from posthouse.cli.profiles import mark_text, profile_of
+from posthouse.cli.profile_documents import mark_text, profile_of
 from posthouse.cli.remote import Remote, segment
 
 PROFILES = "/api/v1/server-profiles"

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from posthouse.cli.config import read_document
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.ladder import show_ladder
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
 from posthouse.cli.output import line, moment, pairs, show_json, table, waiting
+from posthouse.cli.profile_documents import mark_text, profile_of
 from posthouse.cli.remote import Remote, segment
 
 if TYPE_CHECKING:
@@ -147,28 +147,6 @@ def try_out(
         raise typer.Exit(Exit.FAULT)
 
 
-def mark_text(mark: object) -> str:
-    """What is known of a profile's test, in words."""
-    if not isinstance(mark, dict):
-        return "not known"
-    by, at, reason = mark.get("by"), moment(mark.get("at")), mark.get("reason")
-    why = f": {reason}" if reason else ""
-    match mark.get("state"):
-        case "passed":
-            return f"passed {at} by {by}"
-        case "failed":
-            servers = [
-                f"{one.get('server')} at {one.get('stage')}: {one.get('fault')}" for one in mark.get("failed", [])
-            ]
-            return f"FAILED {at} by {by}: {'; '.join(servers) or reason}"
-        case "untested" if mark.get("forced"):
-            return f"UNTESTED: forced {at} by {by}{why}"
-        case "untested":
-            return f"untested since {at}: saved by {by}"
-        case state:
-            return f"{state} since {at} by {by}"
-
-
 def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, object]]:
     """Path and body for a profile of a file. One that is saved already is tested as applying the file would leave it:
     what the file does not give is the default, and a stored secret stays."""
@@ -182,21 +160,6 @@ def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, obje
             whole = {spec.name: None for spec in PROFILE_FIELDS if spec.name not in kept}
             return f"/api/v1/server-profiles/{segment(str(saved['name']))}/test", {**whole, **given}
     return "/api/v1/server-profile-tests", given
-
-
-def profile_of(file: Path, name: str) -> dict[str, object]:
-    """The one of that name, or the only one; the file may be an inventory or a profile alone."""
-    from posthouse.core.fields import name_key
-
-    document = read_document(file)
-    listed = document.get("server_profiles", [document])
-    profiles = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    names = [str(entry.get("name", "")) for entry in profiles]
-    found = [entry for entry in profiles if not name or name_key(str(entry.get("name", ""))) == name_key(name)]
-    if len(found) != 1:
-        message = f"{file} has no server profile {name!r}." if name else f"{file} has {len(found)} server profiles."
-        raise Stop(Exit.USAGE, message, remedy=f"Name one of: {', '.join(names)}." if names else "")
-    return found[0]
 
 
 @uri_app.command()

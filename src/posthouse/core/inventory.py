@@ -6,7 +6,7 @@ workers swap whole. Documents are JSON objects `{server_profiles: [...], rules: 
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -35,10 +35,13 @@ class Inventory:
     profiles: Mapping[str, ServerProfile]
     """By name as written; a rule's `relay_profile` is one of these names."""
     policy: Policy
+    former: Mapping[str, str] = field(default_factory=dict)
+    """Names of now by former ones."""
 
     def next_hop(self, name: str) -> ServerProfile | None:
-        """The profile of this name if mail can be relayed by it: profiles of other types are kept here, too."""
-        profile = self.profiles.get(name)
+        """The profile of this name, or that had it, if mail can be relayed by it: profiles of other types are kept
+        here, too."""
+        profile = self.profiles.get(name) or self.profiles.get(self.former.get(name, ""))
         return profile if profile is not None and profile.type is ServiceType.SMTP else None
 
     def next_hops(self) -> tuple[ServerProfile, ...]:
@@ -116,6 +119,7 @@ def build_inventory(
     profiles: Iterable[tuple[Document, int]],
     rules: Iterable[Document],
     secrets: Mapping[str, Mapping[str, Secret]] | None = None,
+    former: Mapping[str, str] = MappingProxyType({}),
 ) -> Inventory:
     """The snapshot of what is stored. Raises InvalidInput if it does not hold by the rules of this version.
 
@@ -133,7 +137,7 @@ def build_inventory(
         )
         for profile, (_, profile_revision) in zip(parsed, stored, strict=True)
     }
-    return Inventory(revision, by_name, Policy(parsed_rules))
+    return Inventory(revision, by_name, Policy(parsed_rules), former)
 
 
 def apply_document(
@@ -206,6 +210,24 @@ def rules_using(profile_name: str, rules: Iterable[Document]) -> tuple[str, ...]
     """Names of the rules that relay by this profile: it cannot be removed (design 2.4)."""
     key = name_key(profile_name)
     return tuple(str(rule.get("name")) for rule in rules if name_key(_relay_profile(rule)) == key)
+
+
+def former_names(
+    before: Iterable[tuple[str, Sequence[str]]], renamed: Mapping[str, str], names: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """By profile (`name_key`), the names it had, as they were spelt, without those that any of `names` has taken.
+
+    `before`: names and former names until now; `names`: those of now; `renamed`: new names by the old ones.
+    """
+    spelt = {name_key(name): name for name in names}
+    taken = set(spelt.values())
+    found: dict[str, tuple[str, ...]] = {}
+    for name, former in before:
+        now = spelt.get(name_key(renamed.get(name, name)))
+        kept = tuple(each for each in dict.fromkeys([*former, name]) if each not in taken)
+        if now is not None and kept:
+            found[name_key(now)] = kept
+    return found
 
 
 def export_document(profiles: Iterable[Document], rules: Iterable[Document]) -> dict[str, object]:

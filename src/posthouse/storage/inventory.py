@@ -7,11 +7,12 @@ else of a secret is ever given to the database.
 import json
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from posthouse.core.fields import Secret, name_key
-from posthouse.core.inventory import diff, secrets_replaced
+from posthouse.core.inventory import diff, former_names, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark
@@ -62,6 +63,11 @@ class Inventory:
             if same_profiles and same_secrets and list(old.rules) == list(rules):
                 return old.revision
             before = {str(p.document["name"]): p for p in old.profiles}
+            former = former_names(
+                [(name, p.former) for name, p in before.items()],
+                renamed or {},
+                [str(document["name"]) for document in profiles],
+            )
             by_new_name = {name_key((renamed or {}).get(name, name)): p for name, p in before.items()}
             revision = old.revision + 1
             connection.execute(delete(schema.profile))
@@ -87,6 +93,7 @@ class Inventory:
                         revision=known.revision if known is not None and same else revision,
                         document=_row(document, its_secrets),
                         tested=_mark_row(mark),
+                        former=json.dumps(former.get(key, ())),
                     )
                 )
             for position, document in enumerate(rules):
@@ -204,12 +211,12 @@ def _load(connection: Connection) -> StoredInventory:
     rules = connection.execute(select(schema.rule.c.document).order_by(schema.rule.c.position))
     return StoredInventory(
         _revision(connection),
-        tuple(_profile(json.loads(row.document), row.revision, row.tested) for row in profiles),
+        tuple(_profile(json.loads(row.document), row) for row in profiles),
         tuple(json.loads(document) for document in rules.scalars()),
     )
 
 
-def _profile(document: dict[str, object], revision: int, tested: str | None) -> StoredProfile:
+def _profile(document: dict[str, object], row: "Row[Any]") -> StoredProfile:
     """What the row has, its secrets apart from the rest."""
     secrets: dict[str, Secret] = {}
     for name in SECRET_FIELDS:
@@ -217,7 +224,8 @@ def _profile(document: dict[str, object], revision: int, tested: str | None) -> 
         if isinstance(value, dict) and "sealed" in value:
             secrets[name] = Secret("stored", value["id"], value["sealed"])
             document[name] = dict(KEPT)
-    return StoredProfile(document, revision, secrets, read_mark(json.loads(tested)) if tested is not None else None)
+    mark = read_mark(json.loads(row.tested)) if row.tested is not None else None
+    return StoredProfile(document, row.revision, secrets, mark, tuple(json.loads(row.former)))
 
 
 def _mark_row(mark: Mark) -> str:
