@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import typer
 
+from posthouse.cli.remote import Remote
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
 from support.command_line import CommandLine, Ran, command_line
@@ -154,20 +155,20 @@ def test_edit_renames_and_rules_follow(cli: CommandLine) -> None:
     assert cli.rest.inventory.load().rules[1]["relay"] == {"profile": "Next hop"}
 
 
-def test_edit_sends_the_etag_that_it_has_read(cli: CommandLine) -> None:
-    class Meddling(ScriptedTester):
-        async def test(
-            self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
-        ) -> tuple[StageResult, ...]:
-            inventory = cli.rest.inventory
-            changed = [{**p.document, "preference": "random-start"} for p in inventory.load().profiles]
-            rules = inventory.load().rules
-            inventory.replace(changed, rules, expected_revision=inventory.revision(), by="x", now=1.0)
-            return await super().test(profile, server, inquiry, seconds)
+def test_edit_overwrites_no_change_that_came_after_it_has_read(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Remote.tagged
 
-    cli.rest.tester = Meddling()
+    def overtaken(self: Remote, path: str) -> tuple[dict[str, object], str]:
+        found = read(self, path)
+        self.call("PUT", path, body={**found[0], "preference": "random-start"}, if_match=found[1])
+        return found
+
+    monkeypatch.setattr(Remote, "tagged", overtaken)
     ran = on(cli, "edit", "exchange", "--tls", "starttls-required")
     assert (ran.code, stored(cli, "exchange")["tls"]) == (1, "none")
+    assert stored(cli, "exchange")["preference"] == "random-start"
     assert "changed since it was read" in ran.err
 
 
