@@ -21,6 +21,7 @@ from posthouse.core.mail import (
 )
 from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
+from posthouse.core.past_mail import PastMail
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_mark import Mark
 from posthouse.core.profile_test import Inquiry, StageResult
@@ -364,8 +365,9 @@ class InventoryStore(Protocol):
 
         `secrets`: what `{ set = true }` stands for: a text, which is encrypted, or a stored secret (of a profile
         that is renamed). Where nothing is given, what the profile of that name has. SecretKeyUnusable if a text
-        cannot be encrypted. `tested`: marks by name (`name_key`); where none is given `profile_mark.mark_after` says
-        which. `renamed`: new names by the old ones, both as spelt."""
+        cannot be encrypted, or only with a key that does not fit the secrets that stay. `tested`: marks by name
+        (`name_key`); where none is given `profile_mark.mark_after` says which. `renamed`: new names by the old ones,
+        both as spelt."""
 
     def mark(self, name: str, was: Mark | None, mark: Mark) -> bool:
         """Marks a profile as tested without any change of the inventory or its revision; False, and nothing done, if
@@ -516,6 +518,10 @@ class History(Protocol):
 
     def mail(self, mail_id: str) -> Mapping[str, object] | None:
         """One mail whole: session, recipients, attempts, trail, contents (kind and size only)."""
+
+    def past_mails(self, limit: int, before: str = "") -> list[PastMail]:
+        """What the policy was asked with for received mails (own mail is left out), newest first, all recipients of
+        each; only mails with an id below `before`."""
 
     def queue(self) -> list[Mapping[str, object]]:
         """Per profile: {profile, queued, held, oldest_at, next_due}."""

@@ -10,7 +10,18 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, health, inventory, keys, mails, profile_tests, profiles, queue
+from posthouse.web import (
+    config,
+    explanations,
+    health,
+    inventory,
+    keys,
+    mails,
+    profile_tests,
+    profiles,
+    queue,
+    replays,
+)
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -19,6 +30,8 @@ PREFIX = "/api/v1"
 
 _ROUTERS = (
     inventory.router,
+    explanations.router,
+    replays.router,
     profile_tests.router,
     profiles.router,
     mails.router,

@@ -45,6 +45,13 @@ def put(client: TestClient, of: str = "exchange", query: str = "", /, **change: 
     return client.put(f"{PROFILES}/{of}{query}", json={**body, **change}, headers=match)
 
 
+def without_testers(rest: Rest) -> TestClient:
+    """An administrator's client of a node that can test no type."""
+    app = create_app(replace(rest.tools, profile_test=ProfileTest({})))
+    key = {"Authorization": f"Bearer {rest.secrets['administrator']}"}
+    return TestClient(app, base_url="http://127.0.0.1:8025", headers=key)
+
+
 def fields(answer: Any) -> list[str]:
     return [fault["field"] for fault in answer.json()["errors"]]
 
@@ -183,14 +190,14 @@ def test_force_saves_untested_with_who_when_and_why_and_tests_nothing() -> None:
 
 
 def test_a_type_that_nobody_can_test_is_saved_by_force_only() -> None:
-    rest = Rest()
+    client = without_testers(Rest())
     scanner = {"name": "scanner", "type": "clamav", "servers": ["10.0.0.8"]}
-    answer = rest.client().post(PROFILES, json=scanner)
+    answer = client.post(PROFILES, json=scanner)
     assert answer.status_code == 422
     (fault,) = answer.json()["errors"]
     assert fault["field"] == "type"
     assert "force=true" in fault["remedy"]
-    assert rest.client().post(f"{PROFILES}?force=true", json=scanner).status_code == 201
+    assert client.post(f"{PROFILES}?force=true", json=scanner).status_code == 201
 
 
 def test_all_faults_come_at_once_also_that_the_name_is_taken() -> None:
@@ -490,12 +497,6 @@ def test_openapi_shows_every_answer_with_an_example() -> None:
 
 
 def test_without_testers_a_change_that_needs_no_test_is_saved() -> None:
-    rest = Rest()
-    app = create_app(replace(rest.tools, profile_test=ProfileTest({})))
-    client = TestClient(
-        app,
-        base_url="http://127.0.0.1:8025",
-        headers={"Authorization": f"Bearer {rest.secrets['administrator']}"},
-    )
+    client = without_testers(Rest())
     assert put(client, preference="round-robin").status_code == 200
     assert put(client, tls="starttls-required").status_code == 422

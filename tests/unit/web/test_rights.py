@@ -3,7 +3,7 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from posthouse.web import config, inventory, keys, mails, profile_tests, profiles, queue
+from posthouse.web import config, explanations, inventory, keys, mails, profile_tests, profiles, queue, replays
 from posthouse.web.auth import RIGHTS, GuardedRoute, Right, Role, may
 from support.rest import INVENTORY, ROLES, Rest
 
@@ -31,6 +31,7 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "server-profiles/exchange/order", {"servers": ["10.0.0.2:2525", "10.0.0.1"]}, {"administrator"}),
     ("GET", "rules", None, READERS),
     ("POST", "rule-explanations", QUESTION, READERS),
+    ("POST", "rule-replays", {"inventory": {}}, READERS),
     ("GET", "config", None, READERS),
     ("POST", "config/diff", INVENTORY, READERS),
     ("POST", "config/apply", INVENTORY, {"administrator"}),
@@ -66,6 +67,8 @@ def test_nothing_is_answered_without_a_key(method: str, path: str, body: object,
 def test_the_table_of_operations_is_complete() -> None:
     routers = (
         inventory.router,
+        explanations.router,
+        replays.router,
         profile_tests.router,
         profiles.router,
         mails.router,
