@@ -284,6 +284,7 @@ def load_inventory(store: InventoryStore) -> Inventory:
         [(p.document, p.revision) for p in stored.profiles],
         stored.rules,
         {str(p.document["name"]): p.secrets for p in stored.profiles},
+        stored.drains,
         {name: str(p.document["name"]) for p in stored.profiles for name in p.former},
     )
 
@@ -416,6 +417,7 @@ class Worker:
                     self._delivery.take_inventory(fresh)
                     self._relay.pools.retire(fresh.profiles)
                     self._log.info("inventory in force", revision=fresh.revision)
+                self._relay.pools.leave(self._delivery.servers.drained)
                 for command in await loop.run_in_executor(None, self._shared.commands.pending, worker, since):
                     acted = await self._delivery.command(command)
                     await loop.run_in_executor(

@@ -27,6 +27,7 @@ __all__ = [
     "TlsPolicy",
     "TlsSettingsError",
     "certificate_facts",
+    "certificate_shown",
     "check_pin",
     "client_context",
     "fingerprint",
@@ -241,6 +242,16 @@ def certificate_facts(certificate: bytes) -> dict[str, object]:
         return {"names": _names(read), "issuer": issuer, **valid, "days_left": left.days, **facts}
     except ValueError:
         return facts
+
+
+def certificate_shown(certificate: bytes) -> dict[str, object] | None:
+    """For the live row: whom a certificate (DER) is for, and when it ends in epoch seconds; None if it cannot be
+    read."""
+    try:
+        read = x509.load_der_x509_certificate(certificate)
+        return {"names": _names(read), "expires_at": read.not_valid_after_utc.timestamp()}
+    except ValueError:
+        return None
 
 
 # --- Sentences -------------------------------------------------------------------------------------------

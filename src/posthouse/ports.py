@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from posthouse.core.drain import Drain
 from posthouse.core.envelope import Envelope, SessionFacts
 from posthouse.core.fields import Secret
 from posthouse.core.kept_secret import Secrets
@@ -190,9 +191,13 @@ class Spool(Protocol):
     async def close(self) -> None: ...
 
 
+UNLOCK_LOGIN = "unlock-login"
+
+
 @dataclass(frozen=True, slots=True)
 class QueueCommand:
-    """retry, hold, release, reroute, delete; on chosen mails or on all that the filter names."""
+    """retry, hold, release, reroute, delete; on chosen mails or on all that the filter names. `unlock-login`: a TEST
+    of `profile` has passed, so its login may be tried again; no mail is meant, and `Acted` counts servers."""
 
     id: int
     kind: str
@@ -291,6 +296,8 @@ class StoredInventory:
     profiles: tuple[StoredProfile, ...]
     rules: tuple[Mapping[str, object], ...]
     """In their order of priority, canonical JSON."""
+    drains: tuple[Drain, ...] = ()
+    """Of servers that the profiles have; also those that have ended by themselves."""
 
 
 class SecretUnreadable(Exception):
@@ -373,6 +380,14 @@ class InventoryStore(Protocol):
         """Marks a profile as tested without any change of the inventory or its revision; False, and nothing done, if
         its mark is not `was` any more or there is no such profile."""
 
+    def drain(self, drain: Drain) -> Drain | None:
+        """Leaves a server of a profile out from now on (`drain.at`), in place of what was there, which is returned if
+        it had not ended. One transaction with its audit row; a new revision of the inventory and of no profile.
+        NoSuchServer if no profile of exactly that name has it."""
+
+    def undrain(self, profile: str, server: str, *, by: str, now: float) -> Drain | None:
+        """Takes a drain back, likewise; None, and nothing changed, if there is none."""
+
     def rotate_secrets(self, *, by: str, now: float) -> Rotated:
         """All stored secrets under a new key. Raises SecretUnreadable with nothing changed."""
 
@@ -384,6 +399,10 @@ class InventoryStore(Protocol):
 
     def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
         """Writes an audit row for something that changes nothing; `detail` is JSON without secrets."""
+
+
+class NoSuchServer(LookupError):
+    """The profile is gone, or has no such server."""
 
 
 class RevisionConflict(Exception):
@@ -448,7 +467,9 @@ class ServerState:
     facts: Mapping[str, object]
     """JSON: {"endpoint": circuit, "identity": circuit, "login_locked_until": t, "not_now": text, "in_use": n,
     "limit": n, "ceiling": n, "relayed": n, "served_at": t, "last_fault": text, "last_fault_at": t,
-    "pool": {"idle": n, "fresh": n, "reused": n, "stale": n, "opened": n}}; a circuit is
+    "last_errors": [{"at": t, "stage": text, "text": text, "times": n}], "times": {"connect": samples by bucket of
+    core.histogram, "tls": ..., "transaction": ...}, "certificate": {"names": text, "expires_at": t} or null,
+    "pool": {"idle": n, "fresh": n, "reused": n, "stale": n, "opened": n, "tls": n, "tls_saved": n}}; a circuit is
     {"phase": text, "reason": text, "since": t, "next_probe": t, "faults": n}. docs/operations.md has the meanings."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from posthouse.core.drain import Drain, DrainKind
 from posthouse.core.fields import Secret
 from posthouse.core.profile_mark import FailedServer, Mark, MarkState
 from posthouse.storage.open import SharedStore, open_shared
@@ -95,6 +96,16 @@ def test_a_rename_keeps_mark_and_secret_and_is_audited_as_such(shared: SharedSto
             {"change": "changed", "field": "rules[inbound].relay.profile", "old": "exchange", "new": "Next"},
         ],
     }
+
+
+def test_a_drained_server_stays_drained_under_the_new_name(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    inventory.replace([PROFILE], [], expected_revision=0, by="op", now=NOW)
+    inventory.drain(Drain("exchange", "smtp://10.0.0.1:25", DrainKind.DRAINED, NOW, None, "op", "work"))
+    renamed = {**PROFILE, "name": "next"}
+    inventory.replace([renamed], [], expected_revision=2, by="op", now=NOW, renamed={"exchange": "next"})
+    (drain,) = inventory.load().drains
+    assert (drain.profile, drain.server, drain.reason) == ("next", "smtp://10.0.0.1:25", "work")
 
 
 def test_a_profile_keeps_the_names_it_had_until_another_takes_them(shared: SharedStore) -> None:

@@ -8,11 +8,13 @@ import termios
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from posthouse.clients.smtp import SmtpRelay
 from posthouse.clients.smtp_connection import RESET_SECONDS
+from posthouse.core.histogram import quantile, samples
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import Probed, Result, ServerAnswer
 from posthouse.core.profile import ServerProfile
@@ -82,6 +84,13 @@ def relayed(answer: ServerAnswer) -> bool:
     return [r.result for r in answer.recipients] == [Result.RELAYED] and not answer.fault
 
 
+def timed(facts: dict[str, Any]) -> dict[str, int]:
+    """How many times of each kind were measured, each of them a plausible one."""
+    counts = {name: {int(number): count for number, count in f.items()} for name, f in facts["times"].items()}
+    assert all((quantile(of, 1.0) or 0.0) < 5 for of in counts.values())
+    return {name: samples(of) for name, of in counts.items()}
+
+
 async def take(peer: Peer, *, reset: bool = False) -> None:
     """One mail transaction, replies as a proper server gives them."""
     if reset:
@@ -112,11 +121,37 @@ def test_with_a_pool_mails_one_after_the_other_share_one_connection(loop: str) -
         assert len(sink.sessions) == 1
         assert gateway.idle(pooled(server)) == 1
         pools = gateway.relay.pools
-        assert pools.facts("exchange", server) == {"idle": 1, "fresh": 1, "reused": 4, "stale": 0, "opened": 1}
+        facts = pools.facts("exchange", server)
+        counted = {"idle": 1, "fresh": 1, "reused": 4, "stale": 0, "opened": 1, "tls": 0, "tls_saved": 0}
+        assert (facts["pool"], facts["certificate"]) == (counted, None)
+        assert timed(facts) == {"connect": 1, "tls": 0, "transaction": 5}
         assert await gateway.relay.probe(pooled(server), server, whole=False, login=True) == Probed()
-        assert pools.facts("exchange", server)["opened"] == 2
+        facts = pools.facts("exchange", server)
+        assert (facts["pool"], timed(facts)["connect"]) == ({**counted, "opened": 2}, 2)
         pools.retire({})
-        assert set(pools.facts("exchange", server).values()) == {0}
+        assert pools.facts("exchange", server)["pool"] == dict.fromkeys(counted, 0)
+
+    with_sink(loop, work)
+
+
+def test_a_server_that_is_left_alone_keeps_no_connection_and_others_keep_theirs(loop: str) -> None:
+    async def work(gateway: Gateway, sink: Sink, server: str) -> None:
+        by = pooled(server)
+        async with Sink() as other:
+            second = f"smtp://127.0.0.1:{other.port}"
+            both = profile(server, second, pool={**POOL})
+            for to in (server, second):
+                assert relayed(await gateway.relay.send(both, to, transaction("b@ours.example"), lambda: True))
+            assert gateway.idle(both) == 2
+            gateway.relay.pools.leave({(by.name, server)})
+            assert gateway.relay.pools.idle_to(by.name, server) == 0
+            await eventually(lambda: sink.sessions[0].ended == "quit")
+            assert relayed(await gateway.send(both))  # one that was under way ends as usual
+            assert gateway.relay.pools.idle_to(by.name, server) == 0
+            assert gateway.relay.pools.idle_to(by.name, second) == 1
+            gateway.relay.pools.leave(())
+            assert relayed(await gateway.send(both))
+            assert gateway.idle(both) == 2
 
     with_sink(loop, work)
 

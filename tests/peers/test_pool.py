@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from posthouse.clients.server_use import ServerUse
 from posthouse.clients.smtp import SmtpRelay
-from posthouse.clients.smtp_pool import PoolCounts, ServerUse
+from posthouse.clients.smtp_pool import PoolCounts
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import Result, ServerAnswer
 from posthouse.core.profile import ServerProfile

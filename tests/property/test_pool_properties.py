@@ -71,6 +71,12 @@ class PoolAgainstModel(RuleBasedStateMachine):
         assert self.pool.remove(connection) == bool(self.model)
         self.model = [entry for entry in self.model if entry[0] != connection]
 
+    @rule(server=st.sampled_from(SERVERS))
+    def server_drained(self, server: str) -> None:
+        dropped = tuple(c for c, s, _ in self.model if s == server)
+        assert sorted(self.pool.drop(server)) == sorted(dropped)
+        self.model = [entry for entry in self.model if entry[1] != server]
+
     @rule()
     def profile_edited(self) -> None:
         assert self.pool.clear() == tuple(c for c, _, _ in self.model)

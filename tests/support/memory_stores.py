@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
+from posthouse.core.drain import Drain, drains_in
 from posthouse.core.fields import Secret, name_key
 from posthouse.core.inventory import diff, former_names, secrets_replaced
 from posthouse.core.kept_secret import Secrets
@@ -18,6 +19,7 @@ from posthouse.ports import (
     CommandProgress,
     Key,
     MailQuery,
+    NoSuchServer,
     QueueCommand,
     RevisionConflict,
     Rotated,
@@ -96,11 +98,13 @@ class MemoryInventory:
                 )
                 for p in new
             ]
+            moved = [replace(d, profile=(renamed or {}).get(d.profile, d.profile)) for d in self.stored.drains]
+            drains = [d for p in kept for d in drains_in(p.document, moved) if d.holds(now)]
             differences = (
                 *diff([document for document, _ in old], self.stored.rules, profiles, rules, renamed or {}),
                 *secrets_replaced(old, [(p.document, p.secrets) for p in new], renamed or {}),
             )
-            self.stored = StoredInventory(revision, tuple(kept), tuple(rules))
+            self.stored = StoredInventory(revision, tuple(kept), tuple(rules), tuple(drains))
             detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
             self.note(by=by, what=what, detail=detail, now=now)
             return revision
@@ -111,6 +115,23 @@ class MemoryInventory:
             marked = tuple(replace(p, tested=mark) if p in found else p for p in self.stored.profiles)
             self.stored = replace(self.stored, profiles=marked)
             return bool(found)
+
+    def drain(self, drain: Drain) -> Drain | None:
+        if not any(drains_in(p.document, [drain]) for p in self.stored.profiles):
+            raise NoSuchServer
+        return self._drained(drain.profile, drain.server, drain, drain.by, drain.at)
+
+    def undrain(self, profile: str, server: str, *, by: str, now: float) -> Drain | None:
+        return self._drained(profile, server, None, by, now)
+
+    def _drained(self, profile: str, server: str, after: Drain | None, by: str, now: float) -> Drain | None:
+        others = [d for d in self.stored.drains if (d.profile, d.server) != (profile, server)]
+        found = [d for d in self.stored.drains if d not in others and d.holds(now)]
+        if found or after:
+            drains = (*others, *([after] if after else []))
+            self.stored = replace(self.stored, revision=self.stored.revision + 1, drains=drains)
+            self.note(by=by, what="server drained" if after else "server undrained", detail={}, now=now)
+        return found[0] if found else None
 
     def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
         self.rows.insert(0, {"id": len(self.rows) + 1, "at": now, "by": by, "what": what, "detail": detail})

@@ -227,8 +227,9 @@ def tls_server(
 ) -> Iterator[TlsServer]:
     """Listens on 127.0.0.1; at the end of the block every connection is cut and every thread has ended.
 
-    `names`: names and addresses in the certificate, WRONG_NAME excepted. `logins`: passwords by user name; AUTH is
-    announced under TLS if there are any, or as `auth_offered` says, and without TLS only if `auth_in_clear`.
+    `names`: names and addresses in the certificate, WRONG_NAME excepted. `logins`: passwords by user name, looked up
+    at each AUTH. It is announced under TLS if there are any, or as `auth_offered` says, and without TLS only if
+    `auth_in_clear`.
     `auth_required`: 530 to MAIL without a login. `auth_reply`: answers every finished AUTH instead of the look-up.
     `client_ca`: file (PEM) of CAs, or self-signed certificates, that WANTS_CERTIFICATE trusts beside its own.
     `gate`: a finished AUTH is recorded at once and answered when it is set.
@@ -239,7 +240,7 @@ def tls_server(
         kind=kind,
         implicit=implicit,
         extensions=tuple(extensions),
-        logins=dict(logins or {}),
+        logins=logins or {},
         auth_offered=bool(logins) if auth_offered is None else auth_offered,
         auth_in_clear=auth_in_clear,
         auth_required=auth_required,
@@ -323,7 +324,7 @@ class _Settings:
     kind: ServerKind
     implicit: bool
     extensions: tuple[str, ...]
-    logins: dict[str, str]
+    logins: Mapping[str, str]
     auth_offered: bool
     auth_in_clear: bool
     auth_required: bool

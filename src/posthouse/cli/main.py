@@ -11,6 +11,7 @@ from posthouse.cli import (
     config,
     database,
     doctor,
+    drains,
     keys,
     lab,
     mail,
@@ -42,6 +43,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(rules.app, name="rule")
 profile_changes.register(profiles.app)
 app.add_typer(profiles.app, name="profile")
+drains.register(profiles.app)
 app.add_typer(profiles.uri_app, name="uri")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="key")

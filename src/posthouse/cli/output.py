@@ -24,6 +24,8 @@ STYLES = {
     "closed": "green",
     "half-open": "yellow",
     "open": "bold red",
+    "drained": "yellow",
+    "simulated": "yellow",
     "warn": "yellow",
     "deferred": "yellow",
     "failed": "bold red",

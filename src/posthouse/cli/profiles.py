@@ -8,8 +8,9 @@ import typer
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.ladder import show_ladder
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
-from posthouse.cli.output import line, moment, pairs, show_json, table, waiting
+from posthouse.cli.output import line, pairs, show_json, table, waiting
 from posthouse.cli.profile_documents import mark_text, profile_of
+from posthouse.cli.profile_state import show_servers
 from posthouse.cli.remote import Remote, segment
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def show(
         state = remote.get(f"/api/v1/server-profiles/{segment(name)}/state")
         advice = cast(list[dict[str, object]], remote.get(f"/api/v1/server-profiles/{segment(name)}/advice")["items"])
     if as_json:
-        show_json({**profile, "state": state["servers"], "advice": advice})
+        used = {"rules": state["rules"], "own_mail": state["own_mail"]}
+        show_json({**profile, "state": state["servers"], **used, "advice": advice})
         return
     servers = cast(list[object], profile.pop("servers", []))
     pool = profile.pop("pool", None)
@@ -72,27 +74,12 @@ def show(
     pairs(profile)
     if isinstance(pool, dict):
         pairs({f"pool.{key}": value for key, value in pool.items()})
-    for number, one in enumerate(servers, 1):
-        line(f"server {number}: {one}")
-    line("")
-    table(
-        ("Server", "Circuit", "Reason", "Next probe", "In use", "Kept idle", "Relayed", "Served last", "Last fault"),
-        (
-            (
-                one.get("server"),
-                one.get("circuit") or "not known yet",
-                one.get("reason"),
-                moment(one.get("next_probe")),
-                f"{one.get('in_use')} of {one.get('limit')}",
-                one.get("idle"),
-                one.get("relayed"),
-                moment(one.get("served_at")),
-                f"{moment(one.get('last_fault_at'))} {one.get('last_fault')}".strip(),
-            )
-            for one in cast(list[dict[str, object]], state["servers"])
-        ),
-        "It has no servers.",
-    )
+    if rules := cast(list[object], state["rules"]):
+        line(f"used by rules: {', '.join(map(str, rules))}")
+    if state["own_mail"]:
+        line("used by own_mail of this node")
+    relays = profile["type"] == "smtp"
+    show_servers(servers, cast(list[dict[str, object]], state["servers"]) if relays else [])
     for one in advice:
         grave = "GRAVE: " if one["grave"] else ""
         typer.echo(f"{one['field']}: {grave}{one['sentence']}", err=True)

@@ -8,9 +8,11 @@ Standards: RFC 5321 sections 3.1-3.3, 4.5.3.2.
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 
 from posthouse.client_tls import TlsSettingsError
 from posthouse.clients.connecting import NoConnection, connect, resolve
+from posthouse.clients.server_use import ServerUse
 from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.clients.smtp_pool import SmtpPools
 from posthouse.clients.way import DigitalId, Way, no_key, way_to
@@ -58,10 +60,13 @@ class SmtpRelay:
         """ports.Relay.send. A kept connection that turns out to be stale costs one silent try on a fresh one."""
         kept = None if fresh else self.pools.acquire(profile, server)
         if kept is not None:
-            answer = await self._transact(profile, server, kept, transaction, may_finish)
+            use = self.pools.use(profile.name, server)
+            answer = await self._transact(profile, server, use, kept, transaction, may_finish)
             if not answer.fault or answer.mail_accepted:
+                if kept.tls_seconds:
+                    use.tls_saved += 1
                 return answer
-            self.pools.use(profile.name, server).stale += 1
+            use.stale += 1
         try:
             way = way_to(profile, server, self._digital_id, self._unseal)
         except (TlsSettingsError, SecretUnreadable) as error:
@@ -73,21 +78,22 @@ class SmtpRelay:
 
     async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:
         """ports.Relay.probe: greeting and EHLO; `whole`: STARTTLS and EHLO, too, and AUTH if `login`; QUIT."""
+        use = self.pools.use(profile.name, server)
         try:
             way = way_to(profile, server, self._digital_id, self._unseal)
             if not whole:
                 way = way.greeting_only()
             elif not login:
                 way = way.without_login()
-            connection = await self._connect(way)
+            connection = await self._connect(way, use)
         except (TlsSettingsError, SecretUnreadable) as error:
             return Probed(str(error), blame=False)
         except NoConnection as error:
             return Probed(str(error), error.blame)
-        self.pools.use(profile.name, server).opened += 1
         try:
             return Probed(await connection.opened())
         finally:
+            use.saw(connection.tls_seconds, connection.certificate)
             connection.quit()
 
     async def _over(
@@ -100,16 +106,17 @@ class SmtpRelay:
         logged_in: Callable[[], None] | None = None,
     ) -> ServerAnswer:
         """The transaction over a fresh connection."""
+        use = self.pools.use(profile.name, server)
         try:
-            connection = await self._connect(way)
+            connection = await self._connect(way, use)
         except NoConnection as error:
             return _unreached(transaction, error)
-        use = self.pools.use(profile.name, server)
-        use.opened += 1
         use.fresh += 1
         if logged_in is not None:
             await self._log_in(connection, logged_in)
-        return await self._transact(profile, server, connection, transaction, may_finish)
+        answer = await self._transact(profile, server, use, connection, transaction, may_finish)
+        use.saw(connection.tls_seconds, connection.certificate)
+        return answer
 
     @staticmethod
     async def _log_in(connection: SmtpConnection, logged_in: Callable[[], None]) -> None:
@@ -125,6 +132,7 @@ class SmtpRelay:
         self,
         profile: ServerProfile,
         server: str,
+        use: ServerUse,
         connection: SmtpConnection,
         transaction: Transaction,
         may_finish: MayFinish,
@@ -135,6 +143,8 @@ class SmtpRelay:
         except asyncio.CancelledError:
             connection.abort()
             raise
+        if connection.seconds:
+            use.transactions.add(connection.seconds, monotonic())
         if connection.idle:
             self.pools.give_back(profile, server, connection)
         else:
@@ -168,8 +178,9 @@ class SmtpRelay:
         else:
             connection.quit()
 
-    async def _connect(self, way: Way) -> SmtpConnection:
+    async def _connect(self, way: Way, use: ServerUse) -> SmtpConnection:
         """Tries every address of the host in order; each gets its share of `connect_seconds`."""
+        began = monotonic()
         seconds = self._limits.connect_seconds
         loop = asyncio.get_running_loop()
         factory = partial(SmtpConnection, self._hostname, self._limits, loop, way, self._alive)
@@ -179,9 +190,13 @@ class SmtpRelay:
         for index, address in enumerate(addresses):
             share = (end - loop.time()) / (len(addresses) - index)
             try:
-                return await connect(factory, address, way.port, share, told_seconds=seconds)
+                connection = await connect(factory, address, way.port, share, told_seconds=seconds)
             except NoConnection as error:
                 failure = error
+                continue
+            use.opened += 1
+            use.connecting.add((now := monotonic()) - began, now)
+            return connection
         raise failure
 
 

@@ -8,9 +8,17 @@ import asyncio
 import select
 import ssl
 from collections.abc import Callable, Generator
+from time import monotonic
 from typing import cast
 
-from posthouse.client_tls import TlsPolicy, TlsSettingsError, check_pin, client_context, tls_sentence
+from posthouse.client_tls import (
+    CertificateRefused,
+    TlsPolicy,
+    TlsSettingsError,
+    check_pin,
+    client_context,
+    tls_sentence,
+)
 from posthouse.clients.content_pieces import ContentUnreadable, content_octets, pieces
 from posthouse.clients.way import Way
 from posthouse.core.limits import Limits
@@ -77,6 +85,14 @@ class SmtpConnection(asyncio.Protocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.opened_at = loop.time()
+        self._began = 0.0
+        """When MAIL of the present transaction left; 0 before."""
+        self.seconds = 0.0
+        """Of the last transaction, from MAIL to the last reply; 0 where it did not get so far, or broke."""
+        self.tls_seconds = 0.0
+        """Of the TLS handshake; 0 in clear text."""
+        self.certificate = b""
+        """What the server showed (DER), trusted or not."""
         self._idle_since = 0.0
         self._unfit: Callable[[SmtpConnection], None] | None = None
 
@@ -86,6 +102,7 @@ class SmtpConnection(asyncio.Protocol):
         """Hands over one mail; the future gets its answer and never an exception."""
         answer: asyncio.Future[ServerAnswer] = self._loop.create_future()
         self._transaction, self._may_finish, self._answer = transaction, may_finish, answer
+        self._began = self.seconds = 0.0
         self._session.begin(
             transaction,
             utf8_header=transaction.smtputf8 and not _ascii_header(transaction),
@@ -209,6 +226,8 @@ class SmtpConnection(asyncio.Protocol):
     def _step(self) -> None:
         """Does what the session asks for after an event."""
         session = self._session
+        if not self._began and session.phase is Phase.ENVELOPE:
+            self._began = monotonic()
         if (octets := session.output()) and self._transport is not None:
             self._transport.write(octets)
         if session.phase is Phase.HANDSHAKE:
@@ -222,6 +241,8 @@ class SmtpConnection(asyncio.Protocol):
         if (answer := session.take_answer()) is not None:
             self._drop_content()
             self._transaction = None
+            if self._began and session.phase is not Phase.UNFIT:
+                self.seconds = monotonic() - self._began
             if self._answer is not None and not self._answer.done():
                 self._answer.set_result(answer)
         if self._opened is not None and not self._opened.done() and session.phase in (Phase.IDLE, Phase.UNFIT):
@@ -239,6 +260,7 @@ class SmtpConnection(asyncio.Protocol):
         """The handshake: the one task of a connection. What came in clear after the server's 220 ended it before."""
         policy = self._way.policy
         assert policy is not None
+        began = monotonic()
         fault = ""
         tls = ""
         secured: asyncio.Transport | None = None
@@ -260,6 +282,8 @@ class SmtpConnection(asyncio.Protocol):
             fault, tls = self._checked(policy, shown), describe(shown)
         except (OSError, EOFError, ValueError, TlsSettingsError) as error:  # TimeoutError and SSLError are OSErrors
             fault = self._sentence(error)
+            if isinstance(error, CertificateRefused):
+                self.certificate = error.certificate
         finally:
             self._handshake = None
             early, self._early = self._early, None
@@ -276,6 +300,7 @@ class SmtpConnection(asyncio.Protocol):
         assert secured is not None
         self._transport = secured
         self._full = False
+        self.tls_seconds = monotonic() - began
         self._session.secured(tls, _CHECKED[policy.verify])
         self._rearm()
         self._step()
@@ -284,6 +309,7 @@ class SmtpConnection(asyncio.Protocol):
 
     def _checked(self, policy: TlsPolicy, shown: ssl.SSLObject) -> str:
         """What is wrong with the certificate after a handshake; empty if nothing is."""
+        self.certificate = shown.getpeercert(binary_form=True) or b""
         return check_pin(policy, shown)
 
     def _sentence(self, error: Exception) -> str:

@@ -5,9 +5,10 @@ two logins never share one. Nothing here waits; a timer disconnects what expires
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
+from posthouse.clients.server_use import ServerUse
 from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.core.pool import Cache, ConnectionPool, NoPool
 from posthouse.core.profile import ServerProfile
@@ -26,20 +27,6 @@ class PoolCounts:
 
 
 @dataclass(slots=True)
-class ServerUse:
-    """What the connections to one server of a profile were used for since the worker began."""
-
-    fresh: int = 0
-    """Transactions over a connection that was opened for them."""
-    reused: int = 0
-    """Transactions over a kept one."""
-    stale: int = 0
-    """Kept ones found unfit only when used: one silent try on a fresh connection each."""
-    opened: int = 0
-    """Connections opened, for probes too."""
-
-
-@dataclass(slots=True)
 class _ProfilePool:
     revision: int
     cache: Cache[SmtpConnection]
@@ -54,6 +41,8 @@ class SmtpPools:
         self._pools: dict[str, _ProfilePool] = {}
         self._uses: dict[tuple[str, str], ServerUse] = {}
         """By profile and server."""
+        self._left: frozenset[tuple[str, str]] = frozenset()
+        """Profiles and servers that are to be left alone."""
         self._timer: asyncio.TimerHandle | None = None
 
     def acquire(self, profile: ServerProfile, server: str) -> SmtpConnection | None:
@@ -70,7 +59,7 @@ class SmtpPools:
     def give_back(self, profile: ServerProfile, server: str, connection: SmtpConnection) -> None:
         """The communication over an idle `connection` completed: it is kept, or disconnected."""
         pool = self._pool(profile)
-        if pool is None:
+        if pool is None or (self._left and (profile.name, server) in self._left):
             connection.quit()
             return
         now = asyncio.get_running_loop().time()
@@ -108,9 +97,19 @@ class SmtpPools:
         pool = self._pools.get(name)
         return pool.cache.idle_to(server) if pool is not None else 0
 
-    def facts(self, name: str, server: str) -> dict[str, int]:
+    def leave(self, servers: Collection[tuple[str, str]]) -> None:
+        """These servers of profiles, and no others, are drained: what is kept is disconnected, nothing more is."""
+        fresh = frozenset(servers)
+        for name, server in fresh - self._left:
+            if (pool := self._pools.get(name)) is not None:
+                _disconnect(pool.cache.drop(server))
+        self._left = fresh
+
+    def facts(self, name: str, server: str) -> dict[str, object]:
         """For the live row of one server of a profile."""
-        return {"idle": self.idle_to(name, server), **asdict(self.use(name, server))}
+        use = self.use(name, server)
+        pool = {"idle": self.idle_to(name, server), **use.facts()}
+        return {"pool": pool, "times": use.times(), "certificate": use.certificate}
 
     def use(self, name: str, server: str) -> ServerUse:
         """To be counted in, and read, for one server of a profile."""

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from posthouse.core import profile as profiles_module
 from posthouse.core import rule as rules_module
+from posthouse.core.drain import Drain
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.core.fields import FieldSpec, FieldType, Secret, indexed, join, name_key, near, read, shown
 from posthouse.core.kept_secret import keep_secrets, with_secrets
@@ -35,6 +36,8 @@ class Inventory:
     profiles: Mapping[str, ServerProfile]
     """By name as written; a rule's `relay_profile` is one of these names."""
     policy: Policy
+    drains: Mapping[tuple[str, str], Drain] = field(default_factory=dict)
+    """By profile and server; some may have ended by themselves."""
     former: Mapping[str, str] = field(default_factory=dict)
     """Names of now by former ones."""
 
@@ -119,6 +122,7 @@ def build_inventory(
     profiles: Iterable[tuple[Document, int]],
     rules: Iterable[Document],
     secrets: Mapping[str, Mapping[str, Secret]] | None = None,
+    drains: Iterable[Drain] = (),
     former: Mapping[str, str] = MappingProxyType({}),
 ) -> Inventory:
     """The snapshot of what is stored. Raises InvalidInput if it does not hold by the rules of this version.
@@ -137,7 +141,7 @@ def build_inventory(
         )
         for profile, (_, profile_revision) in zip(parsed, stored, strict=True)
     }
-    return Inventory(revision, by_name, Policy(parsed_rules), former)
+    return Inventory(revision, by_name, Policy(parsed_rules), {(d.profile, d.server): d for d in drains}, former)
 
 
 def apply_document(

@@ -50,6 +50,9 @@ class Cache(Protocol[C]):
     def next_expiry(self) -> float | None:
         """When `expire` yields the next one; None while nothing is kept."""
 
+    def drop(self, server: str) -> tuple[C, ...]:
+        """Those to this server, which is to be left alone; to be disconnected."""
+
     def clear(self) -> tuple[C, ...]:
         """All of them; to be disconnected."""
 
@@ -119,6 +122,12 @@ class ConnectionPool(Generic[C]):
             return kept.since + self._settings.expiry_seconds
         return None
 
+    def drop(self, server: str) -> tuple[C, ...]:
+        dropped = tuple(self._by_server.pop(server, ()))
+        for connection in dropped:
+            del self._kept[connection]
+        return dropped
+
     def clear(self) -> tuple[C, ...]:
         all_kept = tuple(self._kept)
         self._kept.clear()
@@ -149,6 +158,9 @@ class NoPool(Generic[C]):
 
     def next_expiry(self) -> float | None:
         return None
+
+    def drop(self, server: str) -> tuple[C, ...]:
+        return ()
 
     def clear(self) -> tuple[C, ...]:
         return ()

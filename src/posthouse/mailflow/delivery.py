@@ -28,7 +28,7 @@ from posthouse.mailflow.early import CommitUnderWay
 from posthouse.mailflow.notices import Generated, Notices
 from posthouse.mailflow.servers import Servers, Wake
 from posthouse.mailflow.settling import ends_and_deferrals, settled
-from posthouse.ports import Acted, Age, LeaseLost, Outcome, QueueCommand, Tools
+from posthouse.ports import UNLOCK_LOGIN, Acted, Age, LeaseLost, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings
 from posthouse.telemetry import DeliveryLog, logger
 
@@ -58,6 +58,7 @@ class Delivery:
         self._queue = ActiveQueue(settings.limits.memory_mails, settings.limits.memory_octets)
         self._rotations: dict[str, preference.Rotation] = {}
         self.servers = Servers(tools.relay, tools.clock, tools.random, per_server)
+        self._take_servers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
         self._to_wake: list[Wake] = []
@@ -82,9 +83,13 @@ class Delivery:
         names = {p.name: p for p in hops} | {name: p for name in fresh.former if (p := fresh.next_hop(name))}
         edited = {name for name, p in names.items() if (was := before(name)) and was.revision != p.revision}
         self.inventory = fresh
-        self.servers.keep_only(hops)
+        self._take_servers()
         if edited:
             self._to_wake.append(Wake(frozenset(edited), first=False))
+
+    def _take_servers(self) -> None:
+        self.servers.keep_only(self.inventory.next_hops())
+        self.servers.drain(self.inventory.drains)
 
     @property
     def in_memory(self) -> int:
@@ -419,8 +424,14 @@ class Delivery:
     # --- operators' commands -----------------------------------------------------------------------------
 
     async def command(self, command: QueueCommand) -> Acted:
-        """Carries out retry, hold, release, reroute or delete on this worker's mails."""
+        """Carries out retry, hold, release, reroute or delete on this worker's mails, or `unlock-login`."""
         now = self._tools.clock.now()
+        if command.kind == UNLOCK_LOGIN:
+            profile = self.inventory.next_hop(command.profile)
+            unlocked = self.servers.unlock_login(profile) if profile is not None else 0
+            if unlocked:
+                self.look_at_servers()
+            return Acted(unlocked)
         if command.kind in ("hold", "reroute", "delete"):
             for parcel in self._queue.take_out(lambda parcel: _concerns(command, parcel)):
                 back = tuple([replace(r, state=RecipientState.QUEUED, due_at=now) for r in parcel.recipients])

@@ -20,10 +20,10 @@ class LiveRows:
     """What there is to write of a worker's servers, and what stands in the database."""
 
     def __init__(
-        self, worker: str, servers: Servers, pool: Callable[[str, str], Mapping[str, int]], clock: Clock
+        self, worker: str, servers: Servers, connections: Callable[[str, str], Mapping[str, object]], clock: Clock
     ) -> None:
-        """`pool`: what connections to a server of a profile, by their names, have been used for."""
-        self._worker, self._servers, self._pool, self._clock = worker, servers, pool, clock
+        """`connections`: what is known of those to a server of a profile, by their names."""
+        self._worker, self._servers, self._connections, self._clock = worker, servers, connections, clock
         self._written: dict[tuple[str, str], Mapping[str, object]] | None = None
         """None: nobody knows what an earlier process left there."""
         self._looked_at = clock.monotonic()
@@ -38,7 +38,7 @@ class LiveRows:
         facts = {
             (profile.name, server): {
                 **self._servers.facts(profile, server, self._epoch),
-                "pool": self._pool(profile.name, server),
+                **self._connections(profile.name, server),
             }
             for profile in profiles
             for server in profile.server_texts

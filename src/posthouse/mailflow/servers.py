@@ -9,17 +9,20 @@ Source: design section 3 (Circuit, Throttle), section 2 item 7.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
 from posthouse.core import circuit, throttle
 from posthouse.core.circuit import Answered, CircuitState, Faulted, Served, SetOut, Withdrawn
+from posthouse.core.drain import Drain
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage
 from posthouse.core.profile import ServerProfile
 from posthouse.core.smtp_reply import Reply
 from posthouse.core.throttle import LimitState, LoginLock
 from posthouse.core.way import CLEAR_TEXT
+from posthouse.mailflow.drained import Drained
+from posthouse.mailflow.tally import Tally
 from posthouse.ports import Clock, Relay
 from posthouse.telemetry import logger
 
@@ -27,6 +30,8 @@ log = logger("servers")
 
 _OF_IDENTITY = frozenset({Stage.STARTTLS, Stage.TLS, Stage.AUTH})
 _LOGIN_REFUSED = frozenset(str(code) for code in throttle.LOGIN_REFUSED)
+PROBE = "probe"
+"""Where an error of a probe happened."""
 LOGIN_SECONDS = 10.0
 """So long a mail waits at most for another one's login; then the next server is its way, or it waits in the queue."""
 
@@ -58,8 +63,9 @@ class Wake:
 class _Circuit:
     """A circuit and the profile to probe it with."""
 
-    def __init__(self, name: str, now: float) -> None:
+    def __init__(self, name: str, now: float, key: Hashable) -> None:
         self.name = name
+        self.key = key
         self.state = CircuitState(since=now)
         self.profile: ServerProfile | None = None
         self.server = ""
@@ -69,6 +75,10 @@ class _Circuit:
 
     def is_of(self, profile: ServerProfile) -> bool:
         """The profile has a server behind this circuit."""
+        return any(self.is_behind(profile, server) for server in profile.server_texts)
+
+    def is_behind(self, profile: ServerProfile, server: str) -> bool:
+        """The circuit is one of this server's."""
         raise NotImplementedError
 
     @property
@@ -87,15 +97,15 @@ class _Circuit:
             case circuit.Phase.FIRST_AWAITED | circuit.Phase.FIRST_OUT:
                 return "half-open"
 
-    def facts(self, epoch: Callable[[float], float | None]) -> dict[str, object]:
-        """For the live row."""
+    def facts(self, epoch: Callable[[float], float | None], probed: bool) -> dict[str, object]:
+        """For the live row. `probed` False: it is left alone at present."""
         state = self.state
         troubled = state.faults or state.phase is not circuit.Phase.CLOSED
         return {
             "phase": "half-open" if state.half_open else self._phase,
             "reason": state.reason if troubled else "",
             "since": epoch(state.since),
-            "next_probe": None if state.probing else epoch(state.next_probe_at),
+            "next_probe": None if state.probing or not probed else epoch(state.next_probe_at),
             "faults": state.faults,
         }
 
@@ -103,41 +113,30 @@ class _Circuit:
 class _Endpoint(_Circuit):
     def __init__(self, name: str, now: float, ceiling: int, chance: float) -> None:
         """`chance` in [0, 1): so that workers and servers are not probed in step."""
-        super().__init__(name, now)
+        super().__init__(name, now, name)
         self.state = CircuitState(since=now, chance=chance)
         self.limit = throttle.unthrottled(ceiling)
         self.in_use = 0
 
-    def is_of(self, profile: ServerProfile) -> bool:
-        return any(_address(server) == self.name for server in profile.server_texts)
+    def is_behind(self, profile: ServerProfile, server: str) -> bool:
+        return _address(server) == self.name
 
 
 class _Identity(_Circuit):
     def __init__(self, name: str, now: float, key: Hashable) -> None:
-        super().__init__(name, now)
-        self._key = key
+        super().__init__(name, now, key)
         self.lock: LoginLock | None = None
         self.accepted = -1
         """Latest revision of a profile whose login was accepted there; an older one needs no proof."""
         self.trying: asyncio.Event | None = None
         """A login is under way that was never accepted."""
 
-    def is_of(self, profile: ServerProfile) -> bool:
-        return any(_identity_key(profile, server) == self._key for server in profile.server_texts)
+    def is_behind(self, profile: ServerProfile, server: str) -> bool:
+        return _identity_key(profile, server) == self.key
 
     def refused(self, now: float, revision: int) -> None:
         """534 or 535 to AUTH."""
         self.lock, self.accepted = LoginLock(now, revision), -1
-
-
-class _Tally:
-    """What one server of a profile has done since the worker began."""
-
-    __slots__ = ("relayed",)
-
-    def __init__(self) -> None:
-        self.relayed = 0
-        """Recipients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,8 @@ class _Server:
 
     endpoint: _Endpoint
     identity: _Identity
-    tally: _Tally
+    tally: Tally
+    drain: Drain | None
 
 
 class Ticket:
@@ -193,6 +193,8 @@ class Ticket:
             return answer
         results = answer.recipients
         stopped = next((r for r in results if r.result in (Result.SERVER_FAULT, Result.TRANSIENT)), None)
+        if stopped is not None and (answer.fault or stopped.result is Result.TRANSIENT):
+            self._tally.error(servers.now(), stopped.stage.value, stopped.reply)
         if stopped is not None and self._throttled(stopped):
             servers.limit(endpoint, throttle.Throttled(self._generation))
             self._say(Withdrawn(self._endpoint_era), Withdrawn(self._identity_era))
@@ -258,11 +260,15 @@ class Servers:
         self._identities: dict[Hashable, _Identity] = {}
         self._found: dict[tuple[str, int, str], _Server] = {}
         """By profile, revision and server: spares the long keys."""
-        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._tallies: dict[tuple[str, str], Tally] = {}
         """By profile and server."""
         self._probes: set[asyncio.Task[None]] = set()
         self._to_wake: list[tuple[_Circuit, bool]] = []
         """Circuits that closed, or (True) that await a first mail, until `to_wake` is asked."""
+        self._drained = Drained()
+        self._regained: set[str] = set()
+        """Profiles that have a server back, by the end of a drain or of a locked login, until `to_wake` is asked."""
+        self._named: list[tuple[ServerProfile, str]] = []
 
     def now(self) -> float:
         return self._clock.monotonic()
@@ -317,14 +323,14 @@ class Servers:
         locked = lock is not None and lock.holds(self.now(), profile.revision)
         last = max((endpoint, identity), key=lambda of: of.fault_at)
         return {
-            "endpoint": endpoint.facts(epoch),
-            "identity": identity.facts(epoch),
+            "endpoint": endpoint.facts(epoch, endpoint.key not in self._drained.left_alone),
+            "identity": identity.facts(epoch, identity.key not in self._drained.left_alone),
             "login_locked_until": epoch(lock.until) if lock is not None and locked else None,
             "not_now": self._why_not(profile, to),
             "in_use": endpoint.in_use,
             "limit": endpoint.limit.limit,
             "ceiling": endpoint.limit.ceiling,
-            "relayed": to.tally.relayed,
+            **to.tally.facts(epoch),
             "served_at": epoch(endpoint.state.served_at),
             "last_fault": last.fault,
             "last_fault_at": epoch(last.fault_at),
@@ -332,6 +338,8 @@ class Servers:
 
     def _why_not(self, profile: ServerProfile, to: _Server) -> str:
         endpoint, identity = to.endpoint, to.identity
+        if to.drain is not None and to.drain.holds(self._clock.now()):
+            return to.drain.why
         if not circuit.admits(endpoint.state):
             return endpoint.why_not
         if not circuit.admits(identity.state):
@@ -358,9 +366,28 @@ class Servers:
             identity = self._identities[key] = _Identity(f"{server} as {profile.name}", self.now(), key)
         endpoint.profile, endpoint.server = profile, server
         identity.profile, identity.server = profile, server
-        tally = self._tallies.setdefault((profile.name, server), _Tally())
-        made = self._found[profile.name, profile.revision, server] = _Server(endpoint, identity, tally)
+        tally = self._tallies.setdefault((profile.name, server), Tally())
+        drain = self._drained.of(profile.name, server)
+        made = self._found[profile.name, profile.revision, server] = _Server(endpoint, identity, tally, drain)
         return made
+
+    # --- drains -------------------------------------------------------------------------------------------
+
+    @property
+    def drained(self) -> Collection[tuple[str, str]]:
+        """Profiles and servers that mail is kept from."""
+        return self._drained.servers
+
+    def drain(self, drains: Mapping[tuple[str, str], Drain]) -> None:
+        """Exactly these are left out from now on, and each no longer than it holds. Mail of a profile that has a
+        server back is woken, as when a circuit closes."""
+        self._have_back(self._drained.take(drains, self._clock.now()))
+
+    def _have_back(self, profiles: Collection[str] | None) -> None:
+        """None: no drain has changed."""
+        if profiles is not None:
+            self._found.clear()
+            self._regained.update(profiles)
 
     # --- steps --------------------------------------------------------------------------------------------
 
@@ -384,6 +411,8 @@ class Servers:
         """What has come up since it was asked last."""
         found, self._to_wake = self._to_wake, []
         wakes = [Wake(frozenset(p.name for p in profiles if of.is_of(p)), first) for of, first in found]
+        regained, self._regained = frozenset(self._regained), set()
+        wakes.append(Wake(regained & {p.name for p in profiles}, first=False))
         return [wake for wake in wakes if wake.profiles]
 
     def limit(self, endpoint: _Endpoint, event: throttle.Event) -> None:
@@ -401,12 +430,25 @@ class Servers:
     def keep_only(self, profiles: Iterable[ServerProfile]) -> None:
         """The inventory changed: what no profile names any more is forgotten."""
         self._found.clear()
-        named = [(profile, server) for profile in profiles for server in profile.server_texts]
-        self._tallies = {(p.name, server): self._tallies.get((p.name, server), _Tally()) for p, server in named}
-        addresses = {_address(server) for _, server in named}
-        keys = {_identity_key(profile, server) for profile, server in named}
+        named = self._named = [(profile, server) for profile in profiles for server in profile.server_texts]
+        keys = {(p.name, server): (_address(server), _identity_key(p, server)) for p, server in named}
+        self._drained.serve(keys)
+        self._tallies = {(p.name, server): self._tallies.get((p.name, server), Tally()) for p, server in named}
+        addresses, identities = {address for address, _ in keys.values()}, {identity for _, identity in keys.values()}
         self._endpoints = {key: e for key, e in self._endpoints.items() if key in addresses or e.in_use}
-        self._identities = {key: i for key, i in self._identities.items() if key in keys}
+        self._identities = {key: i for key, i in self._identities.items() if key in identities}
+
+    def unlock_login(self, profile: ServerProfile) -> int:
+        """A TEST of the profile has passed: its login may be tried again. Returns at how many servers it was locked.
+        The mail of all that log in so is woken, and circuits that the login has opened are probed at once."""
+        identities = {self._of(profile, server).identity for server in profile.server_texts}
+        locked = [identity for identity in identities if identity.lock is not None]
+        for identity in locked:
+            identity.lock = None
+            self.step(identity, circuit.ProbeWanted())
+            self._regained.update(p.name for p, server in self._named if identity.is_behind(p, server))
+            log.info("login unlocked by a test", server=identity.name)
+        return len(locked)
 
     def probe_all(self) -> None:
         """An operator asks: one probe for each open circuit, at once."""
@@ -417,7 +459,8 @@ class Servers:
     # --- probes -------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Starts the probes of open circuits that are due; once a second."""
+        """Starts the probes of open circuits that are due, and ends drains; once a second."""
+        self._have_back(self._drained.end(self._clock.now()))
         for of in (*self._endpoints.values(), *self._identities.values()):
             if of.state.phase is not circuit.Phase.CLOSED:
                 self._look(of, 0)
@@ -431,7 +474,7 @@ class Servers:
                 self._look(endpoint, probe_seconds)
 
     def _look(self, of: _Circuit, probe_seconds: float) -> None:
-        if circuit.probe_due(of.state, self.now(), probe_seconds):
+        if of.key not in self._drained.left_alone and circuit.probe_due(of.state, self.now(), probe_seconds):
             self.step(of, circuit.ProbeStarted())
             task = asyncio.get_running_loop().create_task(self._probe(of))
             self._probes.add(task)
@@ -451,8 +494,15 @@ class Servers:
                 event = circuit.ProbeSucceeded()
             elif found.blame:
                 event = circuit.ProbeFailed(found.fault)
+                self._tell_probe_error(of, found.fault)
         finally:
             self.step(of, event)
+
+    def _tell_probe_error(self, of: _Circuit, fault: str) -> None:
+        """To every profile that has a server behind the circuit."""
+        for profile, server in self._named:
+            if of.is_behind(profile, server):
+                self._of(profile, server).tally.error(self.now(), PROBE, fault)
 
     async def stop(self) -> None:
         for probe in self._probes:

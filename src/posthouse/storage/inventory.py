@@ -11,13 +11,21 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from posthouse.core.drain import Drain, DrainKind, drain_json, drains_in
 from posthouse.core.fields import Secret, name_key
 from posthouse.core.inventory import diff, former_names, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark
-from posthouse.ports import RevisionConflict, Rotated, SecretUnreadable, StoredInventory, StoredProfile
-from posthouse.storage import schema
+from posthouse.ports import (
+    NoSuchServer,
+    RevisionConflict,
+    Rotated,
+    SecretUnreadable,
+    StoredInventory,
+    StoredProfile,
+)
+from posthouse.storage import drains, schema
 from posthouse.storage.database import Database
 from posthouse.storage.secrets import Keyring
 
@@ -98,6 +106,8 @@ class Inventory:
                 )
             for position, document in enumerate(rules):
                 connection.execute(insert(schema.rule).values(position=position, document=json.dumps(document)))
+            drains.rename(connection, renamed or {})
+            drains.clean(connection, profiles, now)
             old_profiles = [(p.document, p.secrets) for p in old.profiles]
             differences = (
                 *diff([document for document, _ in old_profiles], old.rules, profiles, rules, renamed or {}),
@@ -117,6 +127,30 @@ class Inventory:
                 update(schema.profile).where(row.name == name, is_so).values(tested=_mark_row(mark))
             )
             return changed.rowcount == 1
+
+    def drain(self, drain: Drain) -> Drain | None:
+        what = "server drained" if drain.kind is DrainKind.DRAINED else "server treated as down"
+        with self._database.write() as connection:
+            _hold(connection)
+            stored = _load(connection)
+            if not any(drains_in(profile.document, [drain]) for profile in stored.profiles):
+                raise NoSuchServer(f"server profile {drain.profile!r} has no server {drain.server}")
+            before = _drain_before(stored, drain.profile, drain.server, drain.at)
+            drains.put(connection, drain)
+            detail = _drain_detail(stored.revision + 1, drain.profile, before, drain)
+            _changed(connection, stored.revision + 1, drain.by, drain.at, what, detail)
+        return before
+
+    def undrain(self, profile: str, server: str, *, by: str, now: float) -> Drain | None:
+        with self._database.write() as connection:
+            _hold(connection)
+            stored = _load(connection)
+            before = _drain_before(stored, profile, server, now)
+            if before is not None:
+                drains.remove(connection, profile, server)
+                detail = _drain_detail(stored.revision + 1, profile, before, None)
+                _changed(connection, stored.revision + 1, by, now, "server undrained", detail)
+        return before
 
     def note(self, *, by: str, what: str, detail: Document, now: float) -> None:
         with self._database.write() as connection:
@@ -222,7 +256,22 @@ def _load(connection: Connection) -> StoredInventory:
         _revision(connection),
         tuple(_profile(json.loads(row.document), row) for row in profiles),
         tuple(json.loads(document) for document in rules.scalars()),
+        drains.load(connection),
     )
+
+
+def _drain_before(stored: StoredInventory, profile: str, server: str, now: float) -> Drain | None:
+    found = [d for d in stored.drains if (d.profile, d.server) == (profile, server) and d.holds(now)]
+    return found[0] if found else None
+
+
+def _drain_detail(revision: int, profile: str, before: Drain | None, after: Drain | None) -> Document:
+    return {
+        "revision": revision,
+        "server_profile": profile,
+        "before": drain_json(before) if before is not None else None,
+        "after": drain_json(after) if after is not None else None,
+    }
 
 
 def _profile(document: dict[str, object], row: "Row[Any]") -> StoredProfile:

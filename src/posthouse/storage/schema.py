@@ -96,6 +96,18 @@ server_state = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("facts", sa.Text, nullable=False),
 )
+# Servers of profiles that mail is kept from; one that has ended by itself is removed by the next change.
+server_drain = sa.Table(
+    "server_drain",
+    shared,
+    sa.Column("profile", sa.Text, primary_key=True),
+    sa.Column("server", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("until", sa.Double),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
 
 mail = sa.Table(
     "mail",

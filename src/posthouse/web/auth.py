@@ -42,6 +42,7 @@ class Right(StrEnum):
     """Of its own, for the answer shows both mails and rules."""
     CONFIG_CHANGE = "change server profiles and rules"
     PROFILE_TEST = "test server profiles"
+    SERVERS_DRAIN = "drain servers"
     KEYS_READ = "list API keys"
     KEYS_CHANGE = "create and revoke API keys"
     AUDIT_READ = "read the audit log"
@@ -57,6 +58,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
             Right.CONFIG_READ,
             Right.REPLAY,
             Right.PROFILE_TEST,
+            Right.SERVERS_DRAIN,
         }
     ),
     Role.AUDITOR: frozenset(

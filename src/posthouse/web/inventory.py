@@ -11,7 +11,7 @@ from posthouse.core.profile_mark import mark_json
 from posthouse.ports import StoredInventory, StoredProfile
 from posthouse.web.auth import Right, guarded
 from posthouse.web.problems import Json, Problem
-from posthouse.web.states import profile_state, server_texts
+from posthouse.web.states import whole_state
 from posthouse.web.tools import Tools, WebTools
 
 router = guarded(Right.CONFIG_READ)
@@ -45,6 +45,12 @@ _OPEN = {
     "next_probe": 1764000040.0,
     "faults": 3,
 }
+_ERROR = {"at": 1764000000.0, "stage": "connect", "text": "connection refused", "times": 3}
+_TIMES = {
+    "connect": {"samples": 12, "p50": 0.0013, "p95": 0.0041},
+    "tls": {"samples": 12, "p50": 0.0055, "p95": 0.0088},
+    "transaction": {"samples": 590, "p50": 0.016, "p95": 0.053},
+}
 _STATE = {
     "profile": "exchange",
     "servers": [
@@ -52,6 +58,7 @@ _STATE = {
             "server": "smtp://10.0.0.1:25",
             "circuit": "open",
             "reason": "connection refused",
+            "since": 1764000000.0,
             "next_probe": 1764000040.0,
             "in_use": 0,
             "limit": 20,
@@ -60,6 +67,17 @@ _STATE = {
             "served_at": 1763999990.0,
             "last_fault": "connection refused",
             "last_fault_at": 1764000000.0,
+            "last_errors": [_ERROR],
+            "reuse": {
+                "transactions": 1201,
+                "rate": 0.9667,
+                "tcp_saved": 1161,
+                "tls_saved": 1161,
+                "opened": 43,
+                "tls": 42,
+            },
+            "times": _TIMES,
+            "certificate": {"names": "mail.example", "expires_at": 1766000000.0, "days_left": 23},
             "workers": [
                 {
                     "worker": "0a1b2c3d4e5f/0/8d7c6b5a",
@@ -75,11 +93,33 @@ _STATE = {
                     "served_at": 1763999990.0,
                     "last_fault": "connection refused",
                     "last_fault_at": 1764000000.0,
-                    "pool": {"idle": 0, "fresh": 40, "reused": 1163, "stale": 2, "opened": 43},
+                    "last_errors": [_ERROR],
+                    "pool": {
+                        "idle": 0,
+                        "fresh": 40,
+                        "reused": 1163,
+                        "stale": 2,
+                        "opened": 43,
+                        "tls": 42,
+                        "tls_saved": 1161,
+                    },
+                    "times": _TIMES,
+                    "certificate": {"names": "mail.example", "expires_at": 1766000000.0},
                 }
             ],
+            "drain": {
+                "server": "smtp://10.0.0.1:25",
+                "kind": "drained",
+                "at": 1764000100.0,
+                "until": None,
+                "by": "key anna (k2)",
+                "reason": "new disks",
+            },
+            "also_used_by": ["archive"],
         }
     ],
+    "rules": ["inbound"],
+    "own_mail": False,
 }
 
 
@@ -124,10 +164,10 @@ def get_profile(tools: Tools, name: str) -> Json:
 )
 def get_profile_state(tools: Tools, name: str) -> Json:
     """At most two seconds old. Times are epoch seconds; `circuit` is `open`, `half-open` or `closed`, null while no
-    worker has told. An endpoint, its limit and what is in use belong to all profiles that name it."""
+    worker has told. An endpoint, its limit and what is in use belong to all profiles that name it. `times` are of the
+    last 5 to 10 minutes. docs/operations.md has the meaning of every fact."""
     document = stored_profile(tools, name).document
-    states = tools.commands.server_states(tools.clock.now())
-    return Json(profile_state(str(document["name"]), server_texts(document), states))
+    return Json(whole_state(tools, tools.inventory.load(), document))
 
 
 @router.get(

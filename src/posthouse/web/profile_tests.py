@@ -25,7 +25,7 @@ from posthouse.core.profile_test import Inquiry, ProfileResult, result_json, sum
 from posthouse.core.protection import weaker_way
 from posthouse.core.service_type import TLS_SETTINGS, ServiceType
 from posthouse.core.smtp_path import parse_mailbox
-from posthouse.ports import Key, StoredProfile
+from posthouse.ports import UNLOCK_LOGIN, Key, QueueCommand, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
 from posthouse.web.changing import unstorable
 from posthouse.web.inventory import stored_profile
@@ -161,6 +161,9 @@ async def run_test(
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(wait)})
     result = await tools.profile_test.run(profile, inquiry)
     await run_in_threadpool(_note, tools, key, summary_json(profile.name, result, as_saved=as_saved))
+    if as_saved and result.ok and profile.password is not None:  # design 2.7
+        unlock = QueueCommand(0, UNLOCK_LOGIN, actor(key), profile=profile.name)
+        await run_in_threadpool(tools.commands.submit, unlock, tools.clock.now())
     return result
 
 

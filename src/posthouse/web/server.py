@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from posthouse.web import (
     config,
+    drains,
     explanations,
     health,
     inventory,
@@ -42,6 +43,7 @@ _ROUTERS = (
     keys.reading,
     keys.changing,
     keys.auditing,
+    drains.router,
 )
 
 

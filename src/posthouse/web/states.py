@@ -1,13 +1,19 @@
 """What the workers' live rows say of a server profile: per server, over all workers; and why its mail waits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from posthouse.core.drain import drain_json, drains_in
+from posthouse.core.inventory import rules_using
 from posthouse.core.service_type import ServiceType
-from posthouse.ports import ServerState
+from posthouse.ports import ServerState, StoredInventory
+from posthouse.web import server_facts
+from posthouse.web.facts import Facts as Facts
+from posthouse.web.facts import moment as moment
+from posthouse.web.facts import moments, total
+from posthouse.web.facts import part as part
+from posthouse.web.facts import text as text
 from posthouse.web.tools import WebTools
-
-Facts = Mapping[str, object]
 
 SERVERS_TOLD = 3
 """Of those that a profile waits for, in one line."""
@@ -16,12 +22,42 @@ _WORST_FIRST = ("open", "half-open", "closed")
 
 
 def profile_state(profile: str, servers: Iterable[str], states: Iterable[ServerState]) -> dict[str, object]:
-    """The state of a profile as REST answers it; `servers` in the order of the profile."""
+    """What the workers say of a profile; `servers` in the order of the profile."""
     of_server: dict[str, list[ServerState]] = {server: [] for server in servers}
     for state in states:
         if state.profile == profile and state.server in of_server:
             of_server[state.server].append(state)
     return {"profile": profile, "servers": [_server(server, rows) for server, rows in of_server.items()]}
+
+
+def whole_state(tools: WebTools, stored: StoredInventory, document: Facts) -> dict[str, object]:
+    """The state of a stored profile as REST answers it: what the workers say, who else uses it, and drains."""
+    now, name, own_mail = tools.clock.now(), text(document, "name"), tools.settings.own_mail
+    state = profile_state(name, server_texts(document), tools.commands.server_states(now))
+    drains = {d.server: drain_json(d) for d in drains_in(document, stored.drains) if d.holds(now)}
+    servers = state["servers"]
+    assert isinstance(servers, list)
+    for server in servers:
+        server["drain"] = drains.get(server["server"])
+        server["certificate"] = server_facts.with_days_left(server["certificate"], now)
+        server["also_used_by"] = _also_used_by(stored, document, server["server"])
+    rules = list(rules_using(name, stored.rules))
+    return {**state, "rules": rules, "own_mail": own_mail is not None and own_mail.profile == name}
+
+
+def _also_used_by(stored: StoredInventory, document: Facts, server: str) -> list[str]:
+    """Other profiles that relay mail to the same endpoint, whatever their scheme: they share circuit and limit."""
+    return [
+        text(other.document, "name")
+        for other in stored.profiles
+        if other.document.get("type") == document.get("type") == ServiceType.SMTP
+        and other.document.get("name") != document.get("name")
+        and _endpoint(server) in map(_endpoint, server_texts(other.document))
+    ]
+
+
+def _endpoint(server: str) -> str:
+    return server.partition("://")[2]
 
 
 def server_texts(document: Facts) -> list[str]:
@@ -41,15 +77,23 @@ def _server(server: str, rows: Sequence[ServerState]) -> dict[str, object]:
         "server": server,
         "circuit": text(circuits[0], "phase") if circuits else None,
         "reason": text(circuits[0], "reason") if circuits else "",
-        "next_probe": min(_moments(circuits, "next_probe"), default=None),
-        "in_use": _sum(facts, "in_use"),
-        "limit": _sum(facts, "limit"),
-        "idle": _sum(pools, "idle"),
-        "relayed": _sum(facts, "relayed"),
-        "served_at": max(_moments(facts, "served_at"), default=None),
+        "since": moment(circuits[0], "since") if circuits else None,
+        "next_probe": min(moments(circuits, "next_probe"), default=None),
+        "in_use": total(facts, "in_use"),
+        "limit": total(facts, "limit"),
+        "idle": total(pools, "idle"),
+        "relayed": total(facts, "relayed"),
+        "served_at": max(moments(facts, "served_at"), default=None),
         "last_fault": text(last_fault, "last_fault"),
         "last_fault_at": moment(last_fault, "last_fault_at"),
-        "workers": [{"worker": row.worker, "at": row.at, **row.facts} for row in rows],
+        "last_errors": server_facts.last_errors(facts),
+        "reuse": server_facts.reuse(pools),
+        "times": server_facts.times([part(f, "times") for f in facts]),
+        "certificate": server_facts.certificate(facts),
+        "workers": [
+            {"worker": row.worker, "at": row.at, **row.facts, "times": server_facts.times([part(row.facts, "times")])}
+            for row in rows
+        ],
     }
 
 
@@ -94,7 +138,9 @@ class Waiting:
 def why_not_now(facts: Facts) -> str:
     """Why no mail goes to a server now, and until when."""
     why = text(facts, "not_now")
-    probes = _moments((part(facts, name) for name in ("endpoint", "identity")), "next_probe")
+    if why.startswith(("drained", "treated as down")):
+        return why
+    probes = moments((part(facts, name) for name in ("endpoint", "identity")), "next_probe")
     if probes:
         return f"{why}, next probe {_clock_time(probes[0])}"
     locked_until = moment(facts, "login_locked_until")
@@ -103,27 +149,3 @@ def why_not_now(facts: Facts) -> str:
 
 def _clock_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
-
-
-def part(facts: Facts, name: str) -> Facts:
-    """A table among the facts."""
-    found = facts.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def text(facts: Facts, name: str) -> str:
-    return str(facts.get(name, ""))
-
-
-def moment(facts: Facts, name: str) -> float | None:
-    """Epoch seconds."""
-    found = facts.get(name)
-    return float(found) if isinstance(found, int | float) else None
-
-
-def _moments(facts: Iterable[Facts], name: str) -> list[float]:
-    return [at for at in (moment(f, name) for f in facts) if at is not None]
-
-
-def _sum(facts: Iterable[Facts], name: str) -> int:
-    return sum(found for f in facts if isinstance(found := f.get(name), int))

@@ -26,8 +26,8 @@ class Rows:
         self.profiles: list[ServerProfile] = list(made.delivery.inventory.profiles.values())
         self.live = LiveRows("w/0", made.delivery.servers, self.pool, made.clock)
 
-    def pool(self, profile: str, server: str) -> Mapping[str, int]:
-        return {"idle": self.idle}
+    def pool(self, profile: str, server: str) -> Mapping[str, object]:
+        return {"pool": {"idle": self.idle}}
 
     def look(self) -> ServerRows:
         return self.live.look(self.profiles)
@@ -67,6 +67,7 @@ def test_a_server_nobody_has_used_yet_is_at_rest() -> None:
         "served_at": None,
         "last_fault": "",
         "last_fault_at": None,
+        "last_errors": [],
         "pool": {"idle": 0},
     }
 

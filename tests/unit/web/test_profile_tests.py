@@ -345,3 +345,24 @@ def test_a_type_that_nobody_can_test_is_told_with_those_that_can_be() -> None:
         "not built yet",
         "These types can be tested: none.",
     )
+
+
+def test_a_passed_test_of_a_profile_as_saved_unlocks_its_login_at_the_workers() -> None:
+    rest = with_password("hunter2")
+    assert posted(rest, SAVED, role="operator").json()["ok"]
+    assert posted(rest, SAVED, {"rcpt_to": "b@ours.example"}).json()["ok"]  # changes nothing of the profile
+    found = [(command.kind, command.profile, command.by) for command in rest.commands.submitted]
+    assert found == [
+        ("unlock-login", "exchange", "key operator (k2)"),
+        ("unlock-login", "exchange", "key administrator (k1)"),
+    ]
+
+
+def test_no_other_test_unlocks_a_login() -> None:
+    rest = with_password("hunter2")
+    assert posted(rest, SAVED, {"tls": "starttls-required"}).json()["ok"]  # it might be another than the saved one
+    assert posted(rest, TESTS, UNSAVED).json()["ok"]
+    assert posted(rest, "/api/v1/server-profiles/archive/test").json()["ok"]  # it has no login
+    rest.tester.refusing.add("smtp://10.0.0.2:2525")
+    assert not posted(rest, SAVED).json()["ok"]
+    assert rest.commands.submitted == []

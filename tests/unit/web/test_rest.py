@@ -330,6 +330,7 @@ def test_the_state_of_a_profile_sums_its_workers_up_per_server() -> None:
         "server": first,
         "circuit": "open",
         "reason": "connection refused",
+        "since": now,
         "next_probe": now + 40,
         "in_use": 3,
         "limit": 20,
@@ -338,7 +339,14 @@ def test_the_state_of_a_profile_sums_its_workers_up_per_server() -> None:
         "served_at": now - 5,
         "last_fault": "connection refused",
         "last_fault_at": now - 1,
+        "last_errors": [],
+        "reuse": {"transactions": 43, "rate": 0.9302, "tcp_saved": 40, "tls_saved": 0, "opened": 3, "tls": 0},
+        "times": {key: {"samples": 0, "p50": None, "p95": None} for key in ("connect", "tls", "transaction")},
+        "certificate": None,
+        "drain": None,
+        "also_used_by": [],
     }
+    assert (state["rules"], state["own_mail"]) == (["inbound"], False)
     assert (other["server"], other["circuit"], other["workers"]) == ("smtp://10.0.0.2:2525", None, [])
     assert rest.client().get("/api/v1/server-profiles/nosuch/state").status_code == 404
 

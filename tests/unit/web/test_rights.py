@@ -3,7 +3,18 @@
 import pytest
 from fastapi.routing import APIRoute
 
-from posthouse.web import config, explanations, inventory, keys, mails, profile_tests, profiles, queue, replays
+from posthouse.web import (
+    config,
+    drains,
+    explanations,
+    inventory,
+    keys,
+    mails,
+    profile_tests,
+    profiles,
+    queue,
+    replays,
+)
 from posthouse.web.auth import RIGHTS, GuardedRoute, Right, Role, may
 from support.rest import INVENTORY, ROLES, Rest
 
@@ -29,6 +40,8 @@ OPERATIONS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "server-profiles/exchange/test", None, {"administrator", "operator"}),
     ("POST", "server-profiles", UNSAVED, {"administrator"}),
     ("POST", "server-profiles/exchange/order", {"servers": ["10.0.0.2:2525", "10.0.0.1"]}, {"administrator"}),
+    ("POST", "server-profiles/exchange/drain", {"server": "1"}, {"administrator", "operator"}),
+    ("DELETE", "server-profiles/exchange/drain?server=1", None, {"administrator", "operator"}),
     ("GET", "rules", None, READERS),
     ("POST", "rule-explanations", QUESTION, READERS),
     ("POST", "rule-replays", {"inventory": {}}, READERS),
@@ -79,6 +92,7 @@ def test_the_table_of_operations_is_complete() -> None:
         keys.reading,
         keys.changing,
         keys.auditing,
+        drains.router,
     )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     assert all(isinstance(route, GuardedRoute) for route in routes)

@@ -1,0 +1,154 @@
+"""`posthouse profile show` of servers in every state, and `profile drain`, `undrain` and `simulate`."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from posthouse.core.histogram import Recent
+from support.command_line import CommandLine, command_line
+
+FIRST, SECOND = "smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"
+DAY = 86400.0
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return command_line(tmp_path, monkeypatch, capsys)
+
+
+def shown(cli: CommandLine, name: str = "exchange") -> list[str]:
+    with cli.node():
+        ran = cli("profile", "show", name)
+    assert ran.code == 0, ran.err
+    return ran.out.splitlines()
+
+
+def times(*seconds: float) -> dict[str, int]:
+    recent = Recent()
+    for each in seconds:
+        recent.add(each, 0.0)
+    return {str(number): count for number, count in recent.counts(0.0).items()}
+
+
+def test_everything_there_is_to_say_of_a_server_is_said(cli: CommandLine) -> None:
+    rest = cli.rest
+    now = rest.clock.now()
+    rest.knows(
+        "w/0",
+        "exchange",
+        FIRST,
+        in_use=3,
+        relayed=1200,
+        served_at=now - 5,
+        not_now="the login was refused there and is left alone for 15 minutes",
+        pool={"idle": 2, "fresh": 40, "reused": 1162, "stale": 2, "opened": 43, "tls": 42, "tls_saved": 1160},
+        times={"connect": times(0.0013), "tls": times(), "transaction": times(*[0.016] * 10, 0.9)},
+        last_errors=[{"at": now - 60, "stage": "final dot", "text": "451 4.3.0 " + "busy " * 30, "times": 3}],
+        certificate={"names": "mail.example", "expires_at": now + 23.5 * DAY},
+    )
+    rest.knows("w/1", "exchange", FIRST)
+    other = {"name": "other", "type": "smtp", "servers": ["10.0.0.1"]}
+    assert rest.client().post("/api/v1/config/apply", json={"server_profiles": [other]}).status_code == 200
+    lines = shown(cli)
+    row = next(line for line in lines if FIRST in line)
+    assert row.split() == ["1", FIRST, "closed", "3", "of", "20", "1200", "96.7%"]
+    for line in (
+        "used by rules: inbound",
+        f"server 1: {FIRST}",
+        "  served last    2025-11-24 15:59:55Z",
+        "  connections    43 opened, 2 kept idle; handshakes saved: 1160 TCP, 1160 TLS",
+        "  certificate    renew it: 23 days left, for mail.example",
+        "  also used by   other",
+        f"  error          2025-11-24 15:59:00Z final dot: 451 4.3.0 {'busy ' * 30} (3 times)",
+        "  no mail now    the login was refused there and is left alone for 15 minutes (on 1 of 2 workers)",
+    ):
+        assert line in lines, (line, lines)
+    (told,) = [line for line in lines if line.startswith("  p50 / p95 ")]
+    assert told == "  p50 / p95      connect 1.3 ms / 1.3 ms, transaction 17 ms / 0.906 s"
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [
+        (30.0, "30 days left, for x"),
+        (29.9, "renew it: 29 days left, for x"),
+        (14.0, "renew it: 14 days left, for x"),
+        (13.9, "WARNING: 13 days left, for x"),
+        (3.0, "WARNING: 3 days left, for x"),
+        (2.9, "GRAVE: 2 days left, for x"),
+        (-0.1, "GRAVE: expired on 2025-11-24 13:36:00Z, for x"),
+    ],
+)
+def test_a_certificate_that_ends_is_told_ever_more_urgently(cli: CommandLine, days: float, told: str) -> None:
+    shown_there = {"names": "x", "expires_at": cli.rest.clock.now() + days * DAY}
+    cli.rest.knows("w/0", "exchange", FIRST, certificate=shown_there)
+    assert f"  certificate    {told}" in shown(cli)
+
+
+def test_many_servers_in_all_states_fit_a_terminal_of_80_columns(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    rest = cli.rest
+    servers = [f"smtp://mail-relay-{number:03d}.example:25" for number in range(60)]
+    document = {"name": "many", "type": "smtp", "servers": servers}
+    assert rest.client().post("/api/v1/config/apply", json={"server_profiles": [document]}).status_code == 200
+    refused = rest.circuit("no answer to connect within 10 s " * 5, next_probe=rest.clock.now() + 40)
+    for number, server in enumerate(servers):
+        circuit = {"endpoint": refused} if number % 2 else {}
+        rest.knows("w/0", "many", server, in_use=12, relayed=123456, **circuit)
+    client = rest.client()
+    for which in ("2", "5"):
+        body = {"server": which, "seconds": 600, "simulate": True, "reason": "a long rehearsal " * 10}
+        assert client.post("/api/v1/server-profiles/many/drain", json=body).status_code == 200
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown(cli, "many")]
+    lines = lines[lines.index("pool.max_messages     0") + 1 :]
+    assert max(map(len, lines)) <= 80
+    assert sum("simulated" in line for line in lines if "mail-relay" in line) == 2
+    assert [line.split()[1] for line in lines if line.startswith("server ")] == [f"{n}:" for n in range(1, 61)]
+
+
+def test_profiles_that_relay_nothing_have_no_state(cli: CommandLine) -> None:
+    clamd = {"name": "clamav", "type": "clamav", "servers": ["clamd://10.0.0.7:3310"]}
+    assert cli.rest.client().post("/api/v1/config/apply", json={"server_profiles": [clamd]}).status_code == 200
+    assert shown(cli, "clamav")[-1] == "server 1: clamd://10.0.0.7:3310"
+
+
+def test_json_has_all(cli: CommandLine) -> None:
+    cli.rest.knows("w/0", "exchange", FIRST)
+    with cli.node():
+        document = cli("profile", "show", "exchange", "--json").json
+    assert (document["rules"], document["own_mail"]) == (["inbound"], False)
+    wanted = {"drain", "also_used_by", "reuse", "times", "certificate", "last_errors", "workers"}
+    assert wanted <= document["state"][0].keys()
+
+
+def test_a_server_is_drained_and_undrained_by_number_or_short_uri(cli: CommandLine) -> None:
+    with cli.node("operator"):
+        ran = cli("profile", "drain", "exchange", "1", "--reason", "new disks")
+        assert (ran.code, ran.out) == (0, f"{FIRST} is drained for mail of exchange, until it is undrained.\n")
+        cli.rest.knows("w/0", "exchange", FIRST)
+        out = cli("profile", "show", "exchange").out
+        assert "  drained        since 2025-11-24 16:00:00Z by key operator (k2): new disks" in out.splitlines()
+        assert cli("profile", "undrain", "EXCHANGE", "10.0.0.1").out == f"{FIRST} gets mail of exchange again.\n"
+        assert cli("profile", "undrain", "exchange", "1").out == f"{FIRST} was not left out.\n"
+        timed = cli("profile", "drain", "exchange", "1", "--minutes", "0.5", "--json").json
+    assert (timed["kind"], timed["until"] - timed["at"]) == ("drained", 30)
+    assert [drain.server for drain in cli.rest.inventory.stored.drains] == [FIRST]
+
+
+def test_a_server_is_treated_as_down_for_10_minutes_unless_told_otherwise(cli: CommandLine) -> None:
+    with cli.node():
+        ran = cli("profile", "simulate", "exchange", "2")
+        told = f"{SECOND} is treated as down for mail of exchange, until 2025-11-24 16:10:00Z.\n"
+        assert (ran.code, ran.out) == (0, told)
+        other = cli("profile", "simulate", "exchange", "2", "--minutes", "1440", "--json").json
+        assert (other["kind"], other["until"] - other["at"]) == ("simulated", 86400)
+        for minutes in ("0", "-1", "1441", "nan"):
+            assert cli("profile", "simulate", "exchange", "2", "--minutes", minutes).code == 2
+        assert cli("profile", "simulate", "exchange", "9").code == 1
+    with cli.node("auditor"):
+        assert cli("profile", "drain", "exchange", "1").code == 4
