@@ -264,3 +264,20 @@ def test_without_tls_there_is_nothing_to_pin(cli: CommandLine, tmp_path: Path) -
     file = tmp_path / "p.json"
     file.write_text(json.dumps({"name": "x", "type": "smtp", "servers": ["10.0.0.1"]}))
     assert on(cli, "test", "--file", str(file), "--pin").code == 2
+
+
+def test_a_secret_that_has_to_be_entered_again_with_a_pin_is_told_with_the_command(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pin says who gets the password: whoever changes it must know the password."""
+    cli.rest.tester = Certificates()
+    monkeypatch.setattr(typer, "prompt", lambda *_, **__: "canary-p")
+    login = ("--tls", "starttls-required", "--username", "u", "--password-prompt")
+    assert on(cli, "edit", "exchange", *login, *FORCED).code == 0
+    ran = on(cli, "test", "exchange", "--pin", "--yes")
+    pins = " ".join(PINS.values())
+    assert (ran.code, "tls_pin" in stored(cli, "exchange")) == (1, False)
+    told = " ".join(ran.err.split())
+    assert f'profile edit "exchange" --tls-verify pinned --tls-pin "{pins}" --password-prompt' in told
+    assert on(cli, "edit", "exchange", "--tls-verify", "pinned", "--tls-pin", pins, "--password-prompt").code == 0
+    assert stored(cli, "exchange")["tls_pin"] == pins
