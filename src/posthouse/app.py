@@ -34,6 +34,7 @@ from posthouse.core.owner import Start
 from posthouse.core.service_type import ServiceType
 from posthouse.digital_id.authorities import Authorities
 from posthouse.inbound.listener import Listeners
+from posthouse.mailflow.background_tests import BackgroundTests
 from posthouse.mailflow.delivery import Delivery
 from posthouse.mailflow.live import LiveRows
 from posthouse.mailflow.pipeline import Pipeline
@@ -128,7 +129,7 @@ def read_settings(config: str | None, flags: Mapping[str, str]) -> NodeSettings:
     return settings
 
 
-NEED_RESTART = ("data_dir", "database", "workers", "listeners", "console", "console_tls")
+NEED_RESTART = ("data_dir", "database", "workers", "listeners", "console", "console_tls", "test_profiles")
 """Settings that the bound sockets and the running processes rest on."""
 
 
@@ -291,6 +292,7 @@ def load_inventory(store: InventoryStore) -> Inventory:
         stored.rules,
         {str(p.document["name"]): p.secrets for p in stored.profiles},
         stored.drains,
+        {name: str(p.document["name"]) for p in stored.profiles for name in p.former},
     )
 
 
@@ -521,9 +523,15 @@ def run_console(boot: node.Boot) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         _listen_to_supervisor(settings, lambda fresh: _post(loop, reload, fresh), lambda: _post(loop, stop.set))
-        watch = loop.create_task(ExpiryWatch(settings.data_dir).run(tools.clock))
-        await serve_web(app, bound, on_ready=_say_ready, stop=stop, tls=context)
-        watch.cancel()
+        beside = [loop.create_task(ExpiryWatch(settings.data_dir).run(tools.clock))]
+        if settings.test_profiles:
+            tests = BackgroundTests(tools.inventory, profile_test, tools.clock, f"node {tools.start.node}")
+            beside.append(loop.create_task(tests.run()))
+        try:
+            await serve_web(app, bound, on_ready=_say_ready, stop=stop, tls=context)
+        finally:
+            for task in beside:
+                task.cancel()
 
     asyncio.run(main())
 

@@ -61,7 +61,7 @@ class TlsPolicy:
     ca: str = ""
     """File of trusted certificates (PEM); empty: those of the system."""
     pin: str = ""
-    """SHA-256 of the certificate's DER: 64 hexadecimal digits in lower case."""
+    """SHA-256 of the DER of each certificate that will do: 64 hexadecimal digits in lower case, a space between."""
     minimum: str = "1.2"
     """Lowest TLS version: 1.2 or 1.3."""
     certificate: tuple[str, str] | None = None
@@ -239,20 +239,26 @@ def check_pin(policy: TlsPolicy, connection: ssl.SSLObject | ssl.SSLSocket) -> s
     if not shown:
         return "the server showed no certificate"
     found = fingerprint(shown)
-    if found == policy.pin:
+    pins = policy.pin.split()
+    if found in pins:
         return ""
-    return f"the certificate has the fingerprint {found[:16]}…, pinned is {policy.pin[:16]}…"
+    pinned = f"pinned is {policy.pin[:16]}…" if len(pins) == 1 else f"none of the {len(pins)} that are pinned"
+    return f"the certificate has the fingerprint {found[:16]}…, {pinned}"
 
 
 def certificate_facts(certificate: bytes) -> dict[str, object]:
-    """What a TEST shows of a certificate (DER), and what is needed to pin it: names, issuer, days left (negative once
-    it has expired), SHA-256. A certificate that cannot be read has only its SHA-256."""
+    """What a TEST shows of a certificate (DER), and what is needed to pin it: names, issuer, dates, days left
+    (negative once it has expired), SHA-256. A certificate that cannot be read has only its SHA-256."""
     facts: dict[str, object] = {"sha256": fingerprint(certificate)}
     try:
         read = x509.load_der_x509_certificate(certificate)
         left = read.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
         issuer = ", ".join(_clean(str(each.value)) for each in read.issuer)
-        return {"names": _names(read), "issuer": issuer, "days_left": left.days, **facts}
+        valid = {
+            "valid_from": f"{read.not_valid_before_utc:%Y-%m-%d}",
+            "valid_until": f"{read.not_valid_after_utc:%Y-%m-%d}",
+        }
+        return {"names": _names(read), "issuer": issuer, **valid, "days_left": left.days, **facts}
     except ValueError:
         return facts
 

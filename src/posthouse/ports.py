@@ -24,6 +24,7 @@ from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
 from posthouse.core.past_mail import PastMail
 from posthouse.core.profile import ServerProfile
+from posthouse.core.profile_mark import Mark
 from posthouse.core.profile_test import Inquiry, StageResult
 from posthouse.core.smtp_reply import Reply
 
@@ -281,6 +282,10 @@ class StoredProfile:
     revision: int
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     """By property: what `{ set = true }` in the document stands for, encrypted."""
+    tested: Mark | None = None
+    """What came of its last TEST, or that it has had none; None if nobody has told."""
+    former: tuple[str, ...] = ()
+    """Names that it had and no other profile has taken: mail that is under way still names it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +362,8 @@ class InventoryStore(Protocol):
         now: float,
         secrets: Secrets | None = None,
         what: str = "inventory changed",
+        tested: Mapping[str, Mark] | None = None,
+        renamed: Mapping[str, str] | None = None,
     ) -> int:
         """Makes exactly these profiles and rules the inventory, in one transaction; writes an audit row `what` with
         every difference, before and after, secrets masked; returns the new revision (the old one if nothing changed).
@@ -365,7 +372,13 @@ class InventoryStore(Protocol):
 
         `secrets`: what `{ set = true }` stands for: a text, which is encrypted, or a stored secret (of a profile
         that is renamed). Where nothing is given, what the profile of that name has. SecretKeyUnusable if a text
-        cannot be encrypted, or only with a key that does not fit the secrets that stay."""
+        cannot be encrypted, or only with a key that does not fit the secrets that stay. `tested`: marks by name
+        (`name_key`); where none is given `profile_mark.mark_after` says which. `renamed`: new names by the old ones,
+        both as spelt."""
+
+    def mark(self, name: str, was: Mark | None, mark: Mark) -> bool:
+        """Marks a profile as tested without any change of the inventory or its revision; False, and nothing done, if
+        its mark is not `was` any more or there is no such profile."""
 
     def drain(self, drain: Drain) -> Drain | None:
         """Leaves a server of a profile out from now on (`drain.at`), in place of what was there, which is returned if

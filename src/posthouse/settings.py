@@ -95,6 +95,8 @@ class NodeSettings:
     """`tls` of [console]."""
     own_mail: OwnMail | None = None
     trusted_clients: tuple[Network, ...] = ()
+    test_profiles: bool = True
+    """Server profiles that nobody has tested, those of files, are tested in the background, once."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -109,6 +111,9 @@ NODE_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("workers", FieldType.INTEGER, "worker processes", None, 1, 256, shown_default="cores - 1, at least 1"),
     FieldSpec("own_mail", FieldType.TABLE, "how mail that posthouse generates leaves"),
     FieldSpec("trusted_clients", FieldType.TEXTS, "client networks (CIDR) that are trusted"),
+    FieldSpec(
+        "test_profiles", FieldType.BOOLEAN, "server profiles of files are tested once, in the background", True
+    ),
     FieldSpec("listeners", FieldType.TABLES, "SMTP listeners", minimum=1, maximum=64, shown_default="127.0.0.1:2525"),
     FieldSpec("console", FieldType.TABLE, "console and REST"),
     FieldSpec("limits", FieldType.TABLE, "limits and deadlines"),
@@ -180,6 +185,7 @@ def load_settings(
         console_tls=console.boolean("tls"),
         own_mail=_own_mail(values.table("own_mail"), faults),
         trusted_clients=read_networks(values, "trusted_clients", faults),
+        test_profiles=values.boolean("test_profiles"),
         limits=Limits(**{spec.name: limits.integer(spec.name) for spec in LIMIT_FIELDS}),
     )
     if faults:

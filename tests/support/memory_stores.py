@@ -7,12 +7,13 @@ from threading import RLock
 
 from posthouse.core.drain import Drain, drains_in
 from posthouse.core.fields import Secret, name_key
-from posthouse.core.inventory import diff, secrets_replaced
+from posthouse.core.inventory import diff, former_names, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
 from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.core.profile import KEPT, SECRET_FIELDS
+from posthouse.core.profile_mark import Mark, mark_after
 from posthouse.ports import (
     Acted,
     CommandProgress,
@@ -70,6 +71,8 @@ class MemoryInventory:
         now: float,
         secrets: Secrets | None = None,
         what: str = "inventory changed",
+        tested: Mapping[str, Mark] | None = None,
+        renamed: Mapping[str, str] | None = None,
     ) -> int:
         with self.lock:
             if expected_revision != self.stored.revision:
@@ -80,16 +83,38 @@ class MemoryInventory:
             if [(p.document, p.secrets) for p in new] == old and list(self.stored.rules) == list(rules):
                 return self.stored.revision
             revision = self.stored.revision + 1
-            kept = [p if p.revision else replace(p, revision=revision) for p in new]
-            drains = [d for p in kept for d in drains_in(p.document, self.stored.drains) if d.holds(now)]
+            former = former_names(
+                [(name, p.former) for name, p in before.items()],
+                renamed or {},
+                [str(document["name"]) for document in profiles],
+            )
+            was = {name_key((renamed or {}).get(name, name)): p for name, p in before.items()}
+            kept = [
+                replace(
+                    p,
+                    revision=p.revision or revision,
+                    former=former.get(_key(p), ()),
+                    tested=_mark(p, was.get(_key(p)), (tested or {}).get(_key(p)), by, now, revision),
+                )
+                for p in new
+            ]
+            moved = [replace(d, profile=(renamed or {}).get(d.profile, d.profile)) for d in self.stored.drains]
+            drains = [d for p in kept for d in drains_in(p.document, moved) if d.holds(now)]
             differences = (
-                *diff([document for document, _ in old], self.stored.rules, profiles, rules),
-                *secrets_replaced(old, [(p.document, p.secrets) for p in new]),
+                *diff([document for document, _ in old], self.stored.rules, profiles, rules, renamed or {}),
+                *secrets_replaced(old, [(p.document, p.secrets) for p in new], renamed or {}),
             )
             self.stored = StoredInventory(revision, tuple(kept), tuple(rules), tuple(drains))
             detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
             self.note(by=by, what=what, detail=detail, now=now)
             return revision
+
+    def mark(self, name: str, was: Mark | None, mark: Mark) -> bool:
+        with self.lock:
+            found = [p for p in self.stored.profiles if p.document["name"] == name and p.tested == was]
+            marked = tuple(replace(p, tested=mark) if p in found else p for p in self.stored.profiles)
+            self.stored = replace(self.stored, profiles=marked)
+            return bool(found)
 
     def drain(self, drain: Drain) -> Drain | None:
         if not any(drains_in(p.document, [drain]) for p in self.stored.profiles):
@@ -120,7 +145,9 @@ class MemoryInventory:
         for name in [name for name in SECRET_FIELDS if document.get(name) == KEPT]:
             given = secrets.get(name_key(str(document["name"])), {}).get(name)
             was = old.secrets.get(name) if old is not None else None
-            if given is not None and not (was is not None and self.same_secret(was, given.value)):
+            if given is not None and given.source == "stored":
+                was = given
+            elif given is not None and not (was is not None and self.same_secret(was, given.value)):
                 self.texts[str(len(self.texts))] = given.value
                 was = Secret("stored", str(len(self.texts) - 1), "a token")
             assert was is not None
@@ -270,6 +297,24 @@ def _matches(mail: Mapping[str, object], query: MailQuery) -> bool:
         and (not query.rule or any(r["rule"] == query.rule for r in recipients))
         and (query.since is None or at >= query.since)
         and (query.until is None or at < query.until)
+    )
+
+
+def _key(profile: StoredProfile) -> str:
+    return name_key(str(profile.document["name"]))
+
+
+def _mark(
+    profile: StoredProfile, was: StoredProfile | None, given: Mark | None, by: str, now: float, revision: int
+) -> Mark:
+    return mark_after(
+        given,
+        (was.document, was.tested) if was is not None else None,
+        profile.document,
+        same_secrets=was is not None and was.secrets == profile.secrets,
+        by=by,
+        at=now,
+        revision=revision,
     )
 
 

@@ -692,3 +692,18 @@ def https_is_http_over_tls() -> None:
     assert result.stages[2].name is StageName.TLS
     assert result.stages[2].detail["version"] == "TLSv1.3"
     assert server.requests
+
+
+def a_failed_test_adds_nothing() -> None:
+    """Nor changes anything; only `force` saves it, marked as untested (design 2.11)."""
+    rest = Rest()
+    rest.tester.refusing.add("smtp://10.0.0.9:25")
+    profiles, before = "/api/v1/server-profiles", rest.inventory.load()
+    refused = rest.client().post(profiles, json=given(servers=["10.0.0.9"]))
+    assert (refused.status_code, refused.json()["test"]["ok"]) == (422, False)
+    changed = {**before.profiles[0].document, "servers": ["10.0.0.9"]}
+    refused = rest.client().put(f"{profiles}/exchange", json=changed, headers={"If-Match": "*"})
+    assert (refused.status_code, refused.json()["test"]["ok"]) == (422, False)
+    assert rest.inventory.load() == before
+    rest.tester.refusing.clear()
+    assert rest.client().post(profiles, json=given(servers=["10.0.0.9"])).status_code == 201

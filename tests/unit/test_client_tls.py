@@ -227,6 +227,14 @@ def test_another_certificate_than_the_pinned_one_is_told_by_both_fingerprints() 
         assert found == f"the certificate has the fingerprint {server.pin[:16]}…, pinned is abababababababab…"
 
 
+def test_of_several_pins_one_has_to_fit() -> None:
+    with tls_server() as server:
+        others = "ab" * 32, "cd" * 32
+        assert outcome(server, TlsPolicy(TlsVerify.PINNED, pin=" ".join((*others, server.pin)))) == ""
+        found = outcome(server, TlsPolicy(TlsVerify.PINNED, pin=" ".join(others)))
+        assert found == f"the certificate has the fingerprint {server.pin[:16]}…, none of the 2 that are pinned"
+
+
 def test_a_connection_without_certificate_fits_no_pin() -> None:
     class Bare(ssl.SSLObject):
         def getpeercert(self, binary_form: bool = False) -> Any:

@@ -20,12 +20,21 @@ class Exit(IntEnum):
 class Stop(Exception):
     """Ends the command with `code`; `faults` are shown one a line."""
 
-    def __init__(self, code: Exit, message: str, faults: Sequence[Fault] = (), remedy: str = "") -> None:
+    def __init__(
+        self,
+        code: Exit,
+        message: str,
+        faults: Sequence[Fault] = (),
+        remedy: str = "",
+        more: Mapping[str, object] | None = None,
+    ) -> None:
+        """`more`: what else a problem has told, for `--json`."""
         super().__init__(message)
         self.code = code
         self.message = message
         self.faults = tuple(faults)
         self.remedy = remedy
+        self.more = dict(more or {})
 
     def document(self) -> Mapping[str, object]:
         """The same for `--json`."""
@@ -33,4 +42,5 @@ class Stop(Exception):
             "error": self.message,
             "remedy": self.remedy,
             "errors": [{"field": f.field, "value": f.value, "rule": f.rule, "remedy": f.remedy} for f in self.faults],
+            **self.more,
         }

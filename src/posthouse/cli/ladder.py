@@ -67,6 +67,8 @@ def _facts(detail: Document) -> str:
         words.append(f"for {told.pop('names')}")
     if "issuer" in told:
         words.append(f"issued by {told.pop('issuer')}")
+    if "valid_from" in told:
+        words.append(f"valid from {told.pop('valid_from')} to {told.pop('valid_until', '')}")
     if "days_left" in told:
         words.append(f"{told.pop('days_left')} days left")
     if "sha256" in told:

@@ -17,6 +17,7 @@ from posthouse.cli import (
     lab,
     mail,
     node,
+    profile_changes,
     profiles,
     queue,
     rules,
@@ -41,6 +42,7 @@ doctor.register(app)
 app.add_typer(mail.app, name="mail")
 app.add_typer(queue.app, name="queue")
 app.add_typer(rules.app, name="rule")
+profile_changes.register(profiles.app)
 app.add_typer(profiles.app, name="profile")
 drains.register(profiles.app)
 app.add_typer(profiles.uri_app, name="uri")

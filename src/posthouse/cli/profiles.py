@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from posthouse.cli.config import read_document
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.ladder import show_ladder
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
 from posthouse.cli.output import line, pairs, show_json, table, waiting
+from posthouse.cli.profile_documents import mark_text, profile_of
 from posthouse.cli.profile_state import show_servers
 from posthouse.cli.remote import Remote, segment
 
@@ -36,7 +36,7 @@ def list_(
         show_json(answer)
         return
     table(
-        ("Name", "Type", "Preference", "Encryption", "Servers"),
+        ("Name", "Type", "Preference", "Encryption", "Servers", "Test"),
         (
             (
                 profile.get("name"),
@@ -44,6 +44,7 @@ def list_(
                 profile.get("preference"),
                 profile.get("tls"),
                 ", ".join(str(one) for one in cast(list[object], profile.get("servers", []))),
+                mark_text(profile.get("tested")),
             )
             for profile in cast(list[dict[str, object]], answer["items"])
         ),
@@ -69,6 +70,7 @@ def show(
         return
     servers = cast(list[object], profile.pop("servers", []))
     pool = profile.pop("pool", None)
+    profile["tested"] = mark_text(profile.get("tested"))
     pairs(profile)
     if isinstance(pool, dict):
         pairs({f"pool.{key}": value for key, value in pool.items()})
@@ -93,18 +95,24 @@ def try_out(
         str, typer.Option("--rcpt", metavar="ADDRESS", help="Ask each server for this address; no mail is sent.")
     ] = "",
     sender: Annotated[str, typer.Option("--from", metavar="ADDRESS", help="Sender to ask with; needs --rcpt.")] = "",
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Trust the certificates seen, and only those, once you have compared them.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before pinning.")] = False,
     as_json: JsonOption = False,
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Open a session at every server of a profile as delivery does, and tell where it fails and what to do.
 
-    No mail is sent. Exit 0 if every server can be used, 1 if not.
+    No mail is sent. Exit 0 if every server can be used, 1 if not; with --pin 0 once the pins are saved.
     """
     asked: dict[str, object] = {"rcpt_to": recipient or None, "mail_from": sender or None}
     asked = {key: value for key, value in asked.items() if value is not None}
     if not name and file is None:
         raise Stop(Exit.USAGE, "Which server profile?", remedy="Give NAME, or --file FILE.")
+    if pin and file is not None:
+        raise Stop(Exit.USAGE, "Certificates are pinned in saved profiles only.", remedy="Leave out --file.")
     with Remote(server, data_dir) as remote:
         if file is None:
             path, body = f"/api/v1/server-profiles/{segment(name)}/test", asked
@@ -113,10 +121,15 @@ def try_out(
             name, body = str(body.get("name", "")), {**body, **asked}
         with waiting(f"Testing {name} ..."):
             result = remote.post(path, body)
-    if as_json:
-        show_json(result)
-    else:
-        show_ladder(name, result)
+        if not as_json:
+            show_ladder(name, result)
+        elif not pin:
+            show_json(result)
+        if pin:
+            from posthouse.cli.pinning import pin as pin_seen
+
+            pin_seen(remote, name, result, yes=yes, as_json=as_json)
+            return
     if not result["ok"]:
         raise typer.Exit(Exit.FAULT)
 
@@ -128,28 +141,13 @@ def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, obje
     from posthouse.core.kept_secret import has_use
     from posthouse.core.profile import KEPT, PROFILE_FIELDS, SECRET_FIELDS
 
-    given = _profile_of(file, name)
+    given = profile_of(file, name)
     for saved in cast(list[dict[str, object]], remote.get("/api/v1/server-profiles")["items"]):
         if name_key(str(saved["name"])) == name_key(str(given.get("name"))):
             kept = {field for field in SECRET_FIELDS if saved.get(field) == KEPT and has_use(given, field)}
             whole = {spec.name: None for spec in PROFILE_FIELDS if spec.name not in kept}
             return f"/api/v1/server-profiles/{segment(str(saved['name']))}/test", {**whole, **given}
     return "/api/v1/server-profile-tests", given
-
-
-def _profile_of(file: Path, name: str) -> dict[str, object]:
-    """The one of that name, or the only one; the file may be an inventory or a profile alone."""
-    from posthouse.core.fields import name_key
-
-    document = read_document(file)
-    listed = document.get("server_profiles", [document])
-    profiles = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    names = [str(entry.get("name", "")) for entry in profiles]
-    found = [entry for entry in profiles if not name or name_key(str(entry.get("name", ""))) == name_key(name)]
-    if len(found) != 1:
-        message = f"{file} has no server profile {name!r}." if name else f"{file} has {len(found)} server profiles."
-        raise Stop(Exit.USAGE, message, remedy=f"Name one of: {', '.join(names)}." if names else "")
-    return found[0]
 
 
 @uri_app.command()

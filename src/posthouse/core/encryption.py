@@ -56,9 +56,12 @@ def verified_by(encryption: Encryption, tls: Tls, tls_verify: TlsVerify | None) 
 
 def parse_pin(text: str) -> str | None:
     """Canonical `tls_pin`, 64 hexadecimal digits in lower case, of such digits in either case, with a colon after
-    every second one or without; None if it is no SHA-256."""
-    pin = text.strip().lower()
-    return pin.replace(":", "") if _PIN.fullmatch(pin) else None
+    every second one or without; None if it is no SHA-256. Of several certificates with one space between; white space
+    and commas may be given there."""
+    pins = text.lower().replace(",", " ").split()
+    if not pins or not all(_PIN.fullmatch(pin) for pin in pins):
+        return None
+    return " ".join(dict.fromkeys(pin.replace(":", "") for pin in pins))
 
 
 def parse_tls_name(text: str) -> str | Problem:

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from posthouse.core import profile as profiles_module
 from posthouse.core import rule as rules_module
@@ -37,10 +38,13 @@ class Inventory:
     policy: Policy
     drains: Mapping[tuple[str, str], Drain] = field(default_factory=dict)
     """By profile and server; some may have ended by themselves."""
+    former: Mapping[str, str] = field(default_factory=dict)
+    """Names of now by former ones."""
 
     def next_hop(self, name: str) -> ServerProfile | None:
-        """The profile of this name if mail can be relayed by it: profiles of other types are kept here, too."""
-        profile = self.profiles.get(name)
+        """The profile of this name, or that had it, if mail can be relayed by it: profiles of other types are kept
+        here, too."""
+        profile = self.profiles.get(name) or self.profiles.get(self.former.get(name, ""))
         return profile if profile is not None and profile.type is ServiceType.SMTP else None
 
     def next_hops(self) -> tuple[ServerProfile, ...]:
@@ -119,6 +123,7 @@ def build_inventory(
     rules: Iterable[Document],
     secrets: Mapping[str, Mapping[str, Secret]] | None = None,
     drains: Iterable[Drain] = (),
+    former: Mapping[str, str] = MappingProxyType({}),
 ) -> Inventory:
     """The snapshot of what is stored. Raises InvalidInput if it does not hold by the rules of this version.
 
@@ -136,7 +141,7 @@ def build_inventory(
         )
         for profile, (_, profile_revision) in zip(parsed, stored, strict=True)
     }
-    return Inventory(revision, by_name, Policy(parsed_rules), {(d.profile, d.server): d for d in drains})
+    return Inventory(revision, by_name, Policy(parsed_rules), {(d.profile, d.server): d for d in drains}, former)
 
 
 def apply_document(
@@ -178,19 +183,25 @@ def diff(
     old_rules: Sequence[Document],
     new_profiles: Sequence[Document],
     new_rules: Sequence[Document],
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Difference, ...]:
-    """Differences from old to new, canonical documents assumed; for rules also where the order changed."""
-    found = _diff_named("server_profiles", old_profiles, new_profiles)
+    """Differences from old to new, canonical documents assumed; for rules also where the order changed.
+
+    `renamed`: profiles that are the same under another name, which is told as a change of the name.
+    """
+    found = _diff_named("server_profiles", old_profiles, new_profiles, renamed)
     found += _diff_named("rules", old_rules, new_rules)
     found += _diff_order(old_rules, new_rules)
     return tuple(found)
 
 
 def secrets_replaced(
-    old: Iterable[tuple[Document, Mapping[str, Secret]]], new: Iterable[tuple[Document, Mapping[str, Secret]]]
+    old: Iterable[tuple[Document, Mapping[str, Secret]]],
+    new: Iterable[tuple[Document, Mapping[str, Secret]]],
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Difference, ...]:
     """Stored secrets that another one takes the place of: `diff` sees `{ set = true }` before and after."""
-    before = {name_key(_name(document)): secrets for document, secrets in old}
+    before = {name_key(renamed.get(_name(document), _name(document))): secrets for document, secrets in old}
     return tuple(
         Difference(Change.CHANGED, f"server_profiles[{_name(document)}].{field}", dict(KEPT), dict(KEPT))
         for document, secrets in new
@@ -203,6 +214,24 @@ def rules_using(profile_name: str, rules: Iterable[Document]) -> tuple[str, ...]
     """Names of the rules that relay by this profile: it cannot be removed (design 2.4)."""
     key = name_key(profile_name)
     return tuple(str(rule.get("name")) for rule in rules if name_key(_relay_profile(rule)) == key)
+
+
+def former_names(
+    before: Iterable[tuple[str, Sequence[str]]], renamed: Mapping[str, str], names: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """By profile (`name_key`), the names it had, as they were spelt, without those that any of `names` has taken.
+
+    `before`: names and former names until now; `names`: those of now; `renamed`: new names by the old ones.
+    """
+    spelt = {name_key(name): name for name in names}
+    taken = set(spelt.values())
+    found: dict[str, tuple[str, ...]] = {}
+    for name, former in before:
+        now = spelt.get(name_key(renamed.get(name, name)))
+        kept = tuple(each for each in dict.fromkeys([*former, name]) if each not in taken)
+        if now is not None and kept:
+            found[name_key(now)] = kept
+    return found
 
 
 def export_document(profiles: Iterable[Document], rules: Iterable[Document]) -> dict[str, object]:
@@ -268,8 +297,10 @@ def _merge(stored: Sequence[Document], given: object, prune: bool) -> list[Docum
     return [*first, *([] if prune else [entry for entry in stored if name_key(_name(entry)) not in named])]
 
 
-def _diff_named(kind: str, old: Sequence[Document], new: Sequence[Document]) -> list[Difference]:
-    before = {name_key(_name(entry)): entry for entry in old}
+def _diff_named(
+    kind: str, old: Sequence[Document], new: Sequence[Document], renamed: Mapping[str, str] = MappingProxyType({})
+) -> list[Difference]:
+    before = {name_key(renamed.get(_name(entry), _name(entry))): entry for entry in old}
     after = {name_key(_name(entry)): entry for entry in new}
     found: list[Difference] = []
     for key, entry in before.items():

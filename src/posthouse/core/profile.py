@@ -64,7 +64,7 @@ class ServerProfile:
     """Canonical host; an IPv6 address without brackets."""
     tls_ca: str = ""
     tls_pin: str = ""
-    """64 hexadecimal digits in lower case."""
+    """64 hexadecimal digits in lower case for each pinned certificate, a space between."""
     tls_min: str = "1.2"
     username: str = ""
     password: Secret | None = None
@@ -122,7 +122,13 @@ PROFILE_FIELDS: tuple[FieldSpec, ...] = (
         "tls_name", FieldType.TEXT, "name in the certificate", minimum=1, maximum=253, shown_default="the host"
     ),
     FieldSpec("tls_ca", FieldType.TEXT, "file of trusted certificates (PEM)", minimum=1, maximum=4096),
-    FieldSpec("tls_pin", FieldType.TEXT, "SHA-256 of the certificate, for `pinned`", minimum=1, maximum=128),
+    FieldSpec(
+        "tls_pin",
+        FieldType.TEXT,
+        "SHA-256 of the certificate, for `pinned`; of several servers' with a space between",
+        minimum=1,
+        maximum=9700,
+    ),
     FieldSpec("tls_min", FieldType.TEXT, "lowest TLS version", "1.2", choices=("1.2", "1.3")),
     FieldSpec("username", FieldType.TEXT, "login at the server", minimum=1, maximum=255),
     FieldSpec("password", FieldType.SECRET, "password of the login; a text is stored encrypted"),

@@ -97,7 +97,7 @@ def _use_tls(service_type: ServiceType) -> str:
 
 
 def _pin(text: str) -> str | tuple[Problem, ...]:
-    remedy = "Write 64 hexadecimal digits, with a colon after every second one or without."
+    remedy = "Write 64 hexadecimal digits, with or without colons; of several certificates with a space between."
     return parse_pin(text) or (Problem("fingerprint", "This is no SHA-256 of a certificate.", remedy),)
 
 

@@ -111,6 +111,16 @@ def result_json(result: ProfileResult) -> dict[str, object]:
     }
 
 
+def summary_json(profile: str, result: ProfileResult | None, *, as_saved: bool) -> dict[str, object]:
+    """What the audit log keeps of a test. Without a result it was cut short: `ok` is null."""
+    servers = [
+        {"server": each.server, "ok": each.ok, "failed_at": None if each.ok else each.stages[-1].name.value}
+        for each in (result.servers if result is not None else ())
+    ]
+    ok = result.ok if result is not None else None
+    return {"server_profile": profile, "as_saved": as_saved, "ok": ok, "servers": servers}
+
+
 def _stages_json(stages: Sequence[StageResult]) -> list[dict[str, object]]:
     return [
         {

@@ -78,9 +78,10 @@ class Delivery:
     def take_inventory(self, fresh: Inventory) -> None:
         """The inventory in force from now on. Whoever edits a profile mends it: mail that its servers' faults put off
         is woken, without waiting for the schedule."""
-        before = self.inventory.profiles
+        before = self.inventory.next_hop
         hops = fresh.next_hops()
-        edited = {p.name for p in hops if p.name in before and p.revision != before[p.name].revision}
+        names = {p.name: p for p in hops} | {name: p for name in fresh.former if (p := fresh.next_hop(name))}
+        edited = {name for name, p in names.items() if (was := before(name)) and was.revision != p.revision}
         self.inventory = fresh
         self._take_servers()
         if edited:

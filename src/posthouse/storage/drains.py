@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from posthouse.core.drain import Drain, DrainKind, drains_in
 from posthouse.storage import schema
@@ -36,6 +36,12 @@ def put(connection: Connection, drain: Drain) -> None:
 
 def remove(connection: Connection, profile: str, server: str) -> None:
     connection.execute(delete(schema.server_drain).where(_d.profile == profile, _d.server == server))
+
+
+def rename(connection: Connection, renamed: Mapping[str, str]) -> None:
+    """They go with their profiles; `renamed` has new names by the old ones."""
+    for old, new in renamed.items():
+        connection.execute(update(schema.server_drain).where(_d.profile == old).values(profile=new))
 
 
 def clean(connection: Connection, profiles: Sequence[Mapping[str, object]], now: float) -> None:

@@ -7,14 +7,16 @@ else of a secret is ever given to the database.
 import json
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from posthouse.core.drain import Drain, DrainKind, drain_json, drains_in
 from posthouse.core.fields import Secret, name_key
-from posthouse.core.inventory import diff, secrets_replaced
+from posthouse.core.inventory import diff, former_names, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
+from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark
 from posthouse.ports import (
     NoSuchServer,
     RevisionConflict,
@@ -55,6 +57,8 @@ class Inventory:
         now: float,
         secrets: Secrets | None = None,
         what: str = "inventory changed",
+        tested: Mapping[str, Mark] | None = None,
+        renamed: Mapping[str, str] | None = None,
     ) -> int:
         with self._database.write() as connection:
             _hold(connection)
@@ -67,31 +71,62 @@ class Inventory:
             if same_profiles and same_secrets and list(old.rules) == list(rules):
                 return old.revision
             before = {str(p.document["name"]): p for p in old.profiles}
+            former = former_names(
+                [(name, p.former) for name, p in before.items()],
+                renamed or {},
+                [str(document["name"]) for document in profiles],
+            )
+            by_new_name = {name_key((renamed or {}).get(name, name)): p for name, p in before.items()}
             revision = old.revision + 1
             connection.execute(delete(schema.profile))
             connection.execute(delete(schema.rule))
             for position, (document, its_secrets) in enumerate(zip(profiles, sealed, strict=True)):
                 known = before.get(str(document["name"]))
                 same = known is not None and known.document == document and known.secrets == its_secrets
+                key = name_key(str(document["name"]))
+                was = by_new_name.get(key)
+                mark = mark_after(
+                    (tested or {}).get(key),
+                    (was.document, was.tested) if was is not None else None,
+                    document,
+                    same_secrets=was is not None and was.secrets == its_secrets,
+                    by=by,
+                    at=now,
+                    revision=revision,
+                )
                 connection.execute(
                     insert(schema.profile).values(
                         name=document["name"],
                         position=position,
                         revision=known.revision if known is not None and same else revision,
                         document=_row(document, its_secrets),
+                        tested=_mark_row(mark),
+                        former=json.dumps(former.get(key, ())),
                     )
                 )
             for position, document in enumerate(rules):
                 connection.execute(insert(schema.rule).values(position=position, document=json.dumps(document)))
+            drains.rename(connection, renamed or {})
             drains.clean(connection, profiles, now)
             old_profiles = [(p.document, p.secrets) for p in old.profiles]
             differences = (
-                *diff([document for document, _ in old_profiles], old.rules, profiles, rules),
-                *secrets_replaced(old_profiles, zip(profiles, sealed, strict=True)),
+                *diff([document for document, _ in old_profiles], old.rules, profiles, rules, renamed or {}),
+                *secrets_replaced(old_profiles, zip(profiles, sealed, strict=True), renamed or {}),
             )
             detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
             _changed(connection, revision, by, now, what, detail)
             return revision
+
+    def mark(self, name: str, was: Mark | None, mark: Mark) -> bool:
+        row = schema.profile.c
+        is_so = row.tested.is_(None) if was is None else row.tested == _mark_row(was)
+        with self._database.write() as connection:
+            # On PostgreSQL a row that `replace` is writing anew would not be seen otherwise.
+            _hold(connection)
+            changed = connection.execute(
+                update(schema.profile).where(row.name == name, is_so).values(tested=_mark_row(mark))
+            )
+            return changed.rowcount == 1
 
     def drain(self, drain: Drain) -> Drain | None:
         what = "server drained" if drain.kind is DrainKind.DRAINED else "server treated as down"
@@ -219,7 +254,7 @@ def _load(connection: Connection) -> StoredInventory:
     rules = connection.execute(select(schema.rule.c.document).order_by(schema.rule.c.position))
     return StoredInventory(
         _revision(connection),
-        tuple(_profile(json.loads(row.document), row.revision) for row in profiles),
+        tuple(_profile(json.loads(row.document), row) for row in profiles),
         tuple(json.loads(document) for document in rules.scalars()),
         drains.load(connection),
     )
@@ -239,7 +274,7 @@ def _drain_detail(revision: int, profile: str, before: Drain | None, after: Drai
     }
 
 
-def _profile(document: dict[str, object], revision: int) -> StoredProfile:
+def _profile(document: dict[str, object], row: "Row[Any]") -> StoredProfile:
     """What the row has, its secrets apart from the rest."""
     secrets: dict[str, Secret] = {}
     for name in SECRET_FIELDS:
@@ -247,7 +282,13 @@ def _profile(document: dict[str, object], revision: int) -> StoredProfile:
         if isinstance(value, dict) and "sealed" in value:
             secrets[name] = Secret("stored", value["id"], value["sealed"])
             document[name] = dict(KEPT)
-    return StoredProfile(document, revision, secrets)
+    mark = read_mark(json.loads(row.tested)) if row.tested is not None else None
+    return StoredProfile(document, row.revision, secrets, mark, tuple(json.loads(row.former)))
+
+
+def _mark_row(mark: Mark) -> str:
+    """The same text for the same mark: `Inventory.mark` compares it."""
+    return json.dumps(mark_json(mark))
 
 
 def _row(document: Document, secrets: Mapping[str, Secret]) -> str:

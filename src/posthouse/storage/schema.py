@@ -30,6 +30,10 @@ profile = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("document", sa.Text, nullable=False),
+    sa.Column("tested", sa.Text),
+    # JSON of core.profile_mark.Mark
+    sa.Column("former", sa.Text, nullable=False, server_default="[]"),
+    # JSON list of names it had
 )
 rule = sa.Table(
     "rule",

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from posthouse.core.faults import Fault
 from posthouse.core.kept_secret import Secrets
+from posthouse.core.profile_mark import Mark
 from posthouse.ports import Key, RevisionConflict, SecretKeyUnusable, StoredInventory
 from posthouse.web.auth import actor
 from posthouse.web.inventory import etag
@@ -28,6 +29,10 @@ class Draft:
     rules: Sequence[Mapping[str, object]]
     secrets: Secrets = field(default_factory=dict)
     """What `{ set = true }` stands for, where it is not what the profile of that name has."""
+    tested: Mapping[str, Mark] = field(default_factory=dict)
+    """By name (`name_key`): marks of profiles that have been tested, or are saved by force."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """New names of profiles by the old ones."""
 
 
 def change_inventory(tools: WebTools, key: Key, what: str, draft_of: Callable[[StoredInventory], Draft]) -> int:
@@ -48,6 +53,8 @@ def change_inventory(tools: WebTools, key: Key, what: str, draft_of: Callable[[S
                 now=tools.clock.now(),
                 secrets=draft.secrets,
                 what=what,
+                tested=draft.tested,
+                renamed=draft.renamed,
             )
         except RevisionConflict:
             continue

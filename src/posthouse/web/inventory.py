@@ -6,6 +6,8 @@ from posthouse.core.faults import InvalidInput
 from posthouse.core.fields import name_key
 from posthouse.core.inventory import Inventory, build_inventory
 from posthouse.core.profile_advice import advice_json, advise_profile
+from posthouse.core.profile_change import MARK
+from posthouse.core.profile_mark import mark_json
 from posthouse.ports import StoredInventory, StoredProfile
 from posthouse.web.auth import Right, guarded
 from posthouse.web.problems import Json, Problem
@@ -20,6 +22,15 @@ _PROFILE = {
     "servers": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
     "preference": "failover",
     "tls": "none",
+    "tested": {
+        "state": "untested",
+        "at": 1764000000.0,
+        "by": "key admin (k1)",
+        "reason": "the server comes on Monday",
+        "forced": True,
+        "revision": 4,
+        "failed": [],
+    },
 }
 _ADVICE = {
     "field": "servers[0]",
@@ -123,9 +134,10 @@ _STATE = {
     },
 )
 def list_profiles(tools: Tools) -> Json:
-    """Canonical, defaults included; secrets never."""
+    """Canonical, defaults included; secrets never. `tested` is the mark of the last test: `passed`, `failed` (by
+    server in `failed`), `untested` (`forced`: by whom and for which `reason`), `testing`; null if none is known."""
     stored = tools.inventory.load()
-    items = [dict(profile.document) for profile in stored.profiles]
+    items = [profile_body(profile) for profile in stored.profiles]
     return Json({"items": items, "next": None}, headers={"ETag": etag(stored.revision)})
 
 
@@ -135,9 +147,9 @@ def list_profiles(tools: Tools) -> Json:
     responses={200: {"description": "ETag: its revision", "content": {"application/json": {"example": _PROFILE}}}},
 )
 def get_profile(tools: Tools, name: str) -> Json:
-    """By name, case ignored."""
+    """By name, case ignored. A test changes `tested` and not the ETag."""
     profile = stored_profile(tools, name)
-    return Json(dict(profile.document), headers={"ETag": etag(profile.revision)})
+    return Json(profile_body(profile), headers={"ETag": etag(profile.revision)})
 
 
 @router.get(
@@ -184,7 +196,17 @@ def list_rules(tools: Tools) -> Json:
 
 def stored_profile(tools: WebTools, name: str) -> StoredProfile:
     """By name, case ignored; 404 if there is none."""
-    for profile in tools.inventory.load().profiles:
+    return find_profile(tools.inventory.load(), name)
+
+
+def profile_body(profile: StoredProfile) -> dict[str, object]:
+    """A profile as GET answers it: with its mark."""
+    return {**profile.document, MARK: mark_json(profile.tested)}
+
+
+def find_profile(stored: StoredInventory, name: str) -> StoredProfile:
+    """By name, case ignored; 404 if there is none."""
+    for profile in stored.profiles:
         if name_key(str(profile.document.get("name"))) == name_key(name):
             return profile
     raise Problem(HTTPStatus.NOT_FOUND, "There is no server profile of that name.")

@@ -52,10 +52,17 @@ class Problem(ApiException):
     """Raised by endpoints; becomes problem details. FastAPI's own kind, so that reading a body hands it on."""
 
     def __init__(
-        self, status: HTTPStatus, detail: str, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None
+        self,
+        status: HTTPStatus,
+        detail: str,
+        faults: Sequence[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> None:
+        """`more`: members of the problem details besides those that all have."""
         super().__init__(status, detail, dict(headers) if headers else None)
         self.faults = tuple(faults)
+        self.more = dict(more or {})
 
 
 def invalid(faults: Sequence[Fault]) -> Problem:
@@ -65,7 +72,11 @@ def invalid(faults: Sequence[Fault]) -> Problem:
 
 
 def problem_response(
-    status: int, detail: str, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None
+    status: int,
+    detail: str,
+    faults: Sequence[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> Json:
     """The answer itself."""
     body: dict[str, object] = {
@@ -74,6 +85,7 @@ def problem_response(
         "status": status,
         "detail": detail,
         "errors": [fault_json(fault) for fault in faults],
+        **(more or {}),
     }
     return Json(body, status, dict(headers or {}), media_type="application/problem+json")
 
@@ -98,7 +110,8 @@ async def _on_http(_request: Request, exception: Exception) -> Json:
         faults = (Fault("body", "", "The body cannot be read.", _REMEDIES["json_invalid"]),)
     if exception.status_code == HTTPStatus.NOT_FOUND and detail == _title(404):
         detail = "There is no such resource."
-    return problem_response(exception.status_code, detail, faults, exception.headers)
+    more = exception.more if isinstance(exception, Problem) else {}
+    return problem_response(exception.status_code, detail, faults, exception.headers, more)
 
 
 async def _on_validation(_request: Request, exception: Exception) -> Json:

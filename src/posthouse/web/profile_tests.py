@@ -20,7 +20,9 @@ from posthouse.core.faults import Fault
 from posthouse.core.fields import indexed
 from posthouse.core.kept_secret import ENTER_AGAIN, has_use, keep_secrets, with_secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile, parse_profile, profile_json
-from posthouse.core.profile_test import Inquiry, ProfileResult, result_json
+from posthouse.core.profile_change import MARK
+from posthouse.core.profile_mark import mark_of
+from posthouse.core.profile_test import Inquiry, ProfileResult, result_json, summary_json
 from posthouse.core.protection import weaker_way
 from posthouse.core.service_type import TLS_SETTINGS, ServiceType
 from posthouse.core.smtp_path import parse_mailbox
@@ -43,7 +45,7 @@ _OF_THE_WAY = ("servers", "tls", *sorted(TLS_SETTINGS), "username", "client_cert
 """Properties that decide who gets a secret, and how."""
 _ASKED = {"mail_from": "me@ours.example", "rcpt_to": "postmaster@ours.example"}
 _UNSAVED = {"name": "exchange", "type": "smtp", "servers": ["10.0.0.1"], "tls": "starttls-required", **_ASKED}
-_RESULT = {
+FAILED_TEST = {
     "ok": False,
     "servers": [
         {
@@ -78,7 +80,7 @@ _ANSWERS: dict[int | str, dict[str, object]] = {
     200: {
         "description": "The ladder of each server; a stage that fails is its last. `detail` has the facts of a stage "
         "and, where it failed, `fault`",
-        "content": {"application/json": {"example": _RESULT}},
+        "content": {"application/json": {"example": FAILED_TEST}},
     },
     429: {
         "description": "60 tests a minute for each key; see Retry-After",
@@ -110,7 +112,7 @@ async def try_unsaved(
 ) -> Json:
     """All servers at once, 10 s in all, never DATA. With `rcpt_to` each server is asked for that address (MAIL from
     `mail_from`, RCPT, RSET). Invalid values are 422, faults of servers are stages."""
-    return await _tested(tools, key, rate, _read(tools, key, body, None), saved=False)
+    return await _tested(tools, key, rate, _read(tools, key, _without_mark(body), None), None)
 
 
 @router.post(
@@ -131,9 +133,9 @@ async def try_saved(
     """Fields that are not given are as saved, null removes one. A saved secret is kept unless a server is new or
     reached by a way that protects it less: then it has to be entered again."""
     profile = await run_in_threadpool(stored_profile, tools, name)
-    return await _tested(
-        tools, key, rate, _read(tools, key, body or {}, profile), saved=not (body or {}).keys() - _ASKED.keys()
-    )
+    asked = _read(tools, key, _without_mark(body or {}), profile)
+    as_saved = not set(body or {}) - {*_ASKED, MARK}
+    return await _tested(tools, key, rate, asked, profile if as_saved else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,36 +144,51 @@ class _Asked:
     inquiry: Inquiry | None
 
 
-async def _tested(tools: WebTools, key: Key, rate: Rate, asked: _Asked, *, saved: bool) -> Json:
+async def _tested(tools: WebTools, key: Key, rate: Rate, asked: _Asked, saved: StoredProfile | None) -> Json:
+    """`saved`: the profile that is tested as it is saved, whose mark the test renews."""
+    result = await run_test(tools, key, rate, asked.profile, asked.inquiry, as_saved=saved is not None)
+    if saved is not None and not (asked.inquiry is not None and not result.ok):
+        await run_in_threadpool(_renew, tools, key, saved, result)
+    return Json(result_json(result))
+
+
+async def run_test(
+    tools: WebTools, key: Key, rate: Rate, profile: ServerProfile, inquiry: Inquiry | None, *, as_saved: bool
+) -> ProfileResult:
+    """One test, counted and audited; 429 if the key has tested too often. The type is one of those that can be."""
     wait = rate.take(key.id, tools.clock.monotonic())
     if wait:
         detail = f"A key may test {TESTS} times a minute; try again in {wait} s."
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(wait)})
     result: ProfileResult | None = None
     try:
-        result = await tools.profile_test.run(asked.profile, asked.inquiry)
+        result = await tools.profile_test.run(profile, inquiry)
     finally:
         # Servers may have been logged in to, whatever became of the test and of whoever asked for it.
-        row = _audited(asked.profile, result, saved=saved)
+        row = summary_json(profile.name, result, as_saved=as_saved)
         await asyncio.shield(run_in_threadpool(_note, tools, key, row))
-    if saved and result.ok and asked.profile.password is not None:  # design 2.7
-        unlock = QueueCommand(0, UNLOCK_LOGIN, actor(key), profile=asked.profile.name)
+    if as_saved and result.ok and profile.password is not None:  # design 2.7
+        unlock = QueueCommand(0, UNLOCK_LOGIN, actor(key), profile=profile.name)
         await run_in_threadpool(tools.commands.submit, unlock, tools.clock.now())
-    return Json(result_json(result))
+    return result
 
 
 def _note(tools: WebTools, key: Key, detail: Document) -> None:
     tools.inventory.note(by=actor(key), what="server profile tested", detail=detail, now=tools.clock.now())
 
 
-def _audited(profile: ServerProfile, result: ProfileResult | None, *, saved: bool) -> Document:
-    """Without a result the test was cut short: `ok` is null."""
-    servers = [
-        {"server": each.server, "ok": each.ok, "failed_at": None if each.ok else each.stages[-1].name.value}
-        for each in (result.servers if result is not None else ())
-    ]
-    ok = result.ok if result is not None else None
-    return {"server_profile": profile.name, "as_saved": saved, "ok": ok, "servers": servers}
+def _renew(tools: WebTools, key: Key, tested: StoredProfile, result: ProfileResult) -> None:
+    """The mark of a profile, unless it has been changed meanwhile."""
+    name = str(tested.document["name"])
+    now = next((p for p in tools.inventory.load().profiles if p.document["name"] == name), None)
+    if now is not None and now.revision == tested.revision:
+        mark = mark_of(result, at=tools.clock.now(), by=actor(key), revision=tested.revision)
+        tools.inventory.mark(name, now.tested, mark)
+
+
+def _without_mark(body: Document) -> Document:
+    """A profile as REST shows it can be tested as it is."""
+    return {name: value for name, value in body.items() if name != MARK}
 
 
 # --- reading -----------------------------------------------------------------------------------------

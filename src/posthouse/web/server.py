@@ -21,6 +21,7 @@ from posthouse.web import (
     keys,
     mails,
     profile_tests,
+    profiles,
     queue,
     replays,
 )
@@ -35,6 +36,7 @@ _ROUTERS = (
     explanations.router,
     replays.router,
     profile_tests.router,
+    profiles.router,
     mails.router,
     queue.router,
     queue.steering,

@@ -234,6 +234,14 @@ def test_a_pin_has_one_canonical_form(pin: str) -> None:
     assert profile(servers=["smtps://h"], tls_verify="pinned", tls_pin=pin).tls_pin == PIN
 
 
+@pytest.mark.parametrize("between", [" ", ", ", ",", "  "])
+def test_several_certificates_may_be_pinned(between: str) -> None:
+    other = "0b" * 32
+    pins = between.join((PIN, ":".join(["0B"] * 32), PIN.upper()))
+    assert profile(servers=["smtps://h"], tls_verify="pinned", tls_pin=pins).tls_pin == f"{PIN} {other}"
+    assert len(faults(servers=["smtps://h"], tls_verify="pinned", tls_pin=f"{PIN}{between}00")) == 1
+
+
 @pytest.mark.parametrize(
     "pin", ["00", "0a" * 20, PIN[:-1], PIN + "0", PIN[:-1] + "g", ":" + PIN, "0:a0:" + "a0" * 30]
 )

@@ -38,7 +38,6 @@ COLUMN = Nothing("the heading of a column", r"[\w() ]{1,45}")
 IMAGE = Nothing("the path of an image, which shows the lines after it", r"images/\S+\.png")
 ELSEWHERE = Nothing("names another page of the manual", r"See also the [\w ]+ section in [\w. ]+\.")
 REASON = Nothing("tells why there is a pool at all", r"When an email is .* a time-consuming, .* heavy load\.")
-ADDING = NotYet("issue 5, item 6: profiles are added by REST, after a TEST", "posthouse.web.profiles")
 CONSOLE = NotYet("issue 7: console", "posthouse.web.pages")
 
 PAGE_SHA256 = "3e2ac1c99a8b1cff9a11b4906107ed2863439ddccfa649612280e180555f766d"
@@ -381,7 +380,7 @@ LINES: tuple[tuple[str, Callable[[], None] | Nothing | NotYet], ...] = (
     ),
     ("1. Syntactical validation of the values", show.values_are_validated_without_any_connection),
     ("2. Connection test", show.a_test_then_tries_each_server),
-    ("If the test fails, then the server profile can not be added.", ADDING),
+    ("If the test fails, then the server profile can not be added.", show.a_failed_test_adds_nothing),
     ("Syntactical validation", HEADING),
     ("The correctness of the provided values is validated:", show.all_faults_are_told_at_once),
     ("1. PROFILE NAME must be unique", show.names_are_unique),

@@ -299,6 +299,21 @@ def test_relayed_is_the_only_thing_written_for_a_straight_mail() -> None:
     assert RELAYED.reply in outcome.attempts[0].summary
 
 
+def test_mail_under_way_finds_a_renamed_profile_by_its_former_name() -> None:
+    made = flow()
+    renamed: dict[str, object] = {"name": "next", "type": "smtp", "servers": [A]}
+    made.delivery.take_inventory(build_inventory(2, [(renamed, 2)], [], former={"exchange": "next"}))
+    run(made, mail(YOU))
+    assert made.relay.servers == [A]
+    (row,) = made.spool.outcomes[0].recipients
+    assert row.state is RecipientState.RELAYED
+    taken: dict[str, object] = {"name": "exchange", "type": "smtp", "servers": [B]}
+    profiles = [(renamed, 2), (taken, 3)]
+    made.delivery.take_inventory(build_inventory(3, profiles, [], former={"exchange": "next"}))
+    run(made, mail(YOU))
+    assert made.relay.servers == [A, B], "a profile of that name comes first"
+
+
 def test_a_profile_of_another_type_is_never_used_to_relay() -> None:
     made = flow()
     core = {"name": "exchange", "type": "metadefender-core", "servers": ["http://10.0.0.1:25", "http://10.0.0.2:25"]}

@@ -1,0 +1,124 @@
+"""Tests of server profiles that nobody has tested: those of files, once for each time they change.
+
+One profile at a time, and of many nodes on one database one: who is to test claims the profile by its mark. What came
+of it is the new mark, a row of the audit log and, where a server failed, a line of the log. Neither a start nor time
+that passes tests anything again: repeated logins lock accounts. Touches no circuit: runs in the console process.
+Standards: design 2.11.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+from posthouse.core.kept_secret import with_secrets
+from posthouse.core.profile import ServerProfile, parse_profile
+from posthouse.core.profile_mark import Mark, MarkState, mark_of
+from posthouse.core.profile_test import ProfileResult, summary_json
+from posthouse.mailflow.profile_test import ProfileTest
+from posthouse.ports import Clock, InventoryStore, StoredProfile
+from posthouse.telemetry import logger
+
+LOOK_SECONDS = 1.0
+"""Between looks at the revision of the inventory."""
+SPREAD_SECONDS = 2.0
+"""Between two tests, so that a node with a large file does not knock at every door at once."""
+CLAIM_SECONDS = 60.0
+"""A claim that is older is of a node that has ended in the middle of its test: a test takes 10 s."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logger("profile tests")
+
+
+class BackgroundTests:
+    """The tests of one node; `node` is what its marks and audit rows call it."""
+
+    def __init__(self, inventory: InventoryStore, profile_test: ProfileTest, clock: Clock, node: str) -> None:
+        self._inventory = inventory
+        self._profile_test = profile_test
+        self._clock = clock
+        self._node = node
+        self._quiet = (-1, 0.0)
+        """A revision of the inventory in which there is nothing to do, and until when that holds."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            tested = False
+            try:
+                tested = await self.test_next()
+            except Exception as error:
+                log.error("shared database not reached", error=repr(error))
+            await asyncio.sleep(SPREAD_SECONDS if tested else LOOK_SECONDS)
+
+    async def test_next(self) -> bool:
+        """Tests one profile that is due and that no other node tests; False if there is none."""
+        revision, until = self._quiet
+        if revision == await _aside(self._inventory.revision) and self._clock.now() < until:
+            return False
+        stored = await _aside(self._inventory.load)
+        for saved, profile in self._due(stored.profiles):
+            claim = Mark(MarkState.TESTING, self._clock.now(), self._node, revision=saved.revision)
+            if await _aside(self._inventory.mark, profile.name, saved.tested, claim):
+                await self._test(profile, claim)
+                return True
+        claimed = [
+            p.tested.at for p in (await _aside(self._inventory.load)).profiles if p.tested and _claimed(p.tested)
+        ]
+        self._quiet = stored.revision, min(claimed, default=math.inf) + CLAIM_SECONDS
+        return False
+
+    def _due(self, profiles: Iterable[StoredProfile]) -> list[tuple[StoredProfile, ServerProfile]]:
+        """Those to be tested, with their secrets, as far as their type can be."""
+        found = []
+        for saved in profiles:
+            mark = saved.tested
+            if mark is None or not (mark.due or self._left(mark)):
+                continue
+            profile, _ = parse_profile(saved.document, "")
+            if profile is not None and profile.type in self._profile_test.types:
+                found.append((saved, with_secrets(profile, saved.secrets)))
+        return found
+
+    def _left(self, mark: Mark) -> bool:
+        return _claimed(mark) and self._clock.now() - mark.at >= CLAIM_SECONDS
+
+    async def _test(self, profile: ServerProfile, claim: Mark) -> None:
+        try:
+            result = await self._profile_test.run(profile)
+        except Exception:
+            # A bug of ours: told once, and not tried again every minute.
+            log.exception("server profile not tested", profile=profile.name)
+            broken = Mark(
+                MarkState.FAILED, self._clock.now(), self._node, "internal trouble", revision=claim.revision
+            )
+            await _aside(self._inventory.mark, profile.name, claim, broken)
+            return
+        now = self._clock.now()
+        mark = mark_of(result, at=now, by=self._node, revision=claim.revision)
+        # A profile that has been changed meanwhile has another mark already.
+        await _aside(self._inventory.mark, profile.name, claim, mark)
+        await _aside(self._note, profile.name, result, now)
+        for server in mark.failed:
+            log.warning(
+                "server profile failed its test",
+                profile=profile.name,
+                server=server.server,
+                stage=server.stage,
+                fault=server.fault,
+            )
+
+    def _note(self, name: str, result: ProfileResult, now: float) -> None:
+        detail = summary_json(name, result, as_saved=True)
+        self._inventory.note(by=self._node, what="server profile tested", detail=detail, now=now)
+
+
+def _claimed(mark: Mark) -> bool:
+    return mark.state is MarkState.TESTING
+
+
+async def _aside(call: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """On a thread: the stores of the console are synchronous."""
+    return await asyncio.to_thread(call, *given, **named)
