@@ -110,6 +110,17 @@ def parse_inventory(
     return tuple(profiles), tuple(rules), tuple(faults)
 
 
+def check_rule(value: object, profiles: Sequence[Document]) -> tuple[Rule | None, tuple[Fault, ...]]:
+    """One rule by itself among these server profiles: the rule, and every fault, cross checks included."""
+    rule, faults = parse_rule(value, "")
+    table = value if isinstance(value, Mapping) else {}
+    faults = (*faults, *_check_references(profiles, [("", table)]))
+    if rule is None:
+        return None, faults
+    names = {name_key(_name(profile)): _name(profile) for profile in profiles}
+    return replace(rule, relay_profile=names.get(name_key(rule.relay_profile), rule.relay_profile)), faults
+
+
 def build_inventory(
     revision: int,
     profiles: Iterable[tuple[Document, int]],

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from posthouse.ports import Key
 from posthouse.web.problems import Problem
+from posthouse.web.schemas import problem
 from posthouse.web.tools import WebTools
 
 LONGEST_SECRET = 256
@@ -88,10 +89,7 @@ def guarded(right: Right) -> APIRouter:
     return APIRouter(
         route_class=route_class,
         dependencies=[Depends(HTTPBearer(auto_error=False, description="An API key: `ph_...`"))],
-        responses={
-            status: {"description": HTTPStatus(status).phrase, "content": {"application/problem+json": {}}}
-            for status in (401, 403, 404, 422)
-        },
+        responses={status: problem(HTTPStatus(status).phrase) for status in (401, 403, 404, 422)},
     )
 
 

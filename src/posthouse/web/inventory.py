@@ -1,4 +1,4 @@
-"""`server-profiles`, `rules` and `rule-explanations`: what is in force, and what it would do with a mail."""
+"""`server-profiles` and `rule-explanations`: what is in force, and what it would do with a mail."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -18,6 +18,7 @@ from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import StoredInventory, StoredProfile
 from posthouse.settings import NodeSettings
 from posthouse.web.auth import Right, guarded
+from posthouse.web.paging import LARGEST_PAGE, AfterName, ListLimit, page_after
 from posthouse.web.problems import Json, Problem, invalid
 from posthouse.web.states import profile_state, server_texts
 from posthouse.web.tools import Tools, WebTools
@@ -113,11 +114,11 @@ class Question(BaseModel):
         }
     },
 )
-def list_profiles(tools: Tools) -> Json:
+def list_profiles(tools: Tools, limit: ListLimit = LARGEST_PAGE, cursor: AfterName = "") -> Json:
     """Canonical, defaults included; secrets never."""
     stored = tools.inventory.load()
-    items = [dict(profile.document) for profile in stored.profiles]
-    return Json({"items": items, "next": None}, headers={"ETag": etag(stored.revision)})
+    page = page_after([profile.document for profile in stored.profiles], "name", limit, cursor)
+    return Json(page, headers={"ETag": etag(stored.revision)})
 
 
 @router.get(
@@ -163,14 +164,6 @@ def get_profile_advice(tools: Tools, name: str) -> Json:
     """Advice never keeps a profile from being saved. Empty if there is nothing to tell."""
     profile = snapshot(tools.inventory.load()).profiles[str(stored_profile(tools, name).document["name"])]
     return Json({"items": [advice_json(advice) for advice in advise_profile(profile)], "next": None})
-
-
-@router.get("/rules", summary="All security rules, first match first")
-def list_rules(tools: Tools) -> Json:
-    """ETag: revision of the inventory."""
-    stored = tools.inventory.load()
-    items = [dict(rule) for rule in stored.rules]
-    return Json({"items": items, "next": None}, headers={"ETag": etag(stored.revision)})
 
 
 @router.post(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, health, inventory, keys, mails, profile_tests, queue
+from posthouse.web import config, health, inventory, keys, mails, profile_tests, queue, rules
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -23,6 +23,8 @@ _ROUTERS = (
     mails.router,
     queue.router,
     queue.steering,
+    rules.reading,
+    rules.changing,
     config.reading,
     config.changing,
     keys.reading,
