@@ -101,6 +101,6 @@ need_exim() {
 
 # need_test_programs: every program outside Python that a test starts.
 need_test_programs() {
-    need_packages postfix swaks postgresql gcc libc6-dev || return 1
+    need_packages curl postfix swaks postgresql gcc libc6-dev || return 1
     need_exim
 }

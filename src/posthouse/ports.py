@@ -315,6 +315,22 @@ class Rotated:
     """Old keys that are no longer needed and that posthouse cannot remove from there."""
 
 
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """What a backup holds."""
+
+    at: float
+    """When it was made, epoch seconds."""
+    version: str
+    """Of the posthouse that made it."""
+    rows: Mapping[str, int]
+    """By table."""
+
+
+class BackupUnusable(Exception):
+    """A file that cannot be restored here; the text is one sentence."""
+
+
 class InventoryStore(Protocol):
     """Server profiles and security rules in the database."""
 

@@ -38,13 +38,6 @@ PROFILE = {"name": "exchange", "type": "smtp", "servers": ["smtp://10.0.0.1:25"]
 RULE = {"name": "inbound", "relay": {"profile": "exchange"}}
 
 
-@pytest.fixture
-def shared(data_dir: str, database: str) -> Iterator[SharedStore]:
-    store = open_shared(data_dir, database)
-    yield store
-    store.close()
-
-
 def test_a_change_of_the_inventory_bumps_its_revision_and_only_that_profile(shared: SharedStore) -> None:
     inventory = shared.inventory
     assert inventory.revision() == 0

@@ -108,6 +108,10 @@ def ask_everything(node: Node, cli: CommandLine, text: str) -> dict[str, str]:
         for arguments in (words, [*words, "--json"]):
             ran = cli(*arguments)
             said[" ".join(arguments)] = ran.out + ran.err
+    file = node.data_dir / f"backup-{len(list(node.data_dir.glob('backup-*')))}"
+    assert cli("db", "backup", str(file)).code == 0
+    said["backup"] = file.read_text()
+    assert '"sealed' in said["backup"].replace("\\", "")
     return said
 
 

@@ -87,10 +87,15 @@ def revoke(
 
 @contextmanager
 def _accounts(data_dir: str, database: str) -> Iterator[Accounts]:
+    make_data_dir(data_dir, database)
+    with shared_store(data_dir, database) as shared:
+        yield shared.accounts
+
+
+def make_data_dir(data_dir: str, database: str) -> None:
+    """For what may come before the first start."""
     if database == "sqlite":
         try:
             os.makedirs(data_dir, 0o700, exist_ok=True)
         except OSError as fault:
             raise Stop(Exit.FAULT, f"{data_dir} cannot be made: {fault.strerror}.") from fault
-    with shared_store(data_dir, database) as shared:
-        yield shared.accounts

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from posthouse.cli import config, doctor, keys, lab, mail, node, profiles, queue, rules, secrets
+from posthouse.cli import config, database, doctor, keys, lab, mail, node, profiles, queue, rules, secrets
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import show_stop
 
@@ -32,6 +32,7 @@ app.add_typer(profiles.uri_app, name="uri")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="key")
 app.add_typer(secrets.app, name="secret")
+app.add_typer(database.app, name="db")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from posthouse.cli.errors import Exit, Stop
-from posthouse.ports import Accounts, Commands, InventoryStore
+from posthouse.ports import Accounts, BackedUp, Commands, InventoryStore
 
 
 class Shared(Protocol):
@@ -19,6 +20,15 @@ class Shared(Protocol):
     def commands(self) -> Commands: ...
     def unseal(self, token: str) -> str:
         """ports.Unseal."""
+
+    def backup(self, target: Path, now: float) -> BackedUp:
+        """Inventory, accounts and audit log as one file. Raises OSError."""
+
+    def restore(self, source: Path, by: str, now: float) -> BackedUp:
+        """Puts a backup in force. Raises BackupUnusable, OSError."""
+
+    def check(self) -> list[str]:
+        """What is wrong with the databases, a sentence each."""
 
     def close(self) -> None: ...
 

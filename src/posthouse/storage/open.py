@@ -2,8 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
-from posthouse.ports import Clock
+from posthouse import __version__
+from posthouse.ports import BackedUp, Clock, SecretUnreadable
+from posthouse.storage import backup
 from posthouse.storage.accounts import Accounts
 from posthouse.storage.commands import Commands
 from posthouse.storage.database import Database, SchemaTooNew, open_shared_database
@@ -24,10 +27,32 @@ class SharedStore:
     commands: Commands
     database: Database
     keyring: Keyring
+    data_dir: str
+    setting: str
+    """`sqlite` or a postgresql:// URL."""
 
     def unseal(self, token: str) -> str:
         """ports.Unseal."""
         return self.keyring.unseal(token)
+
+    def backup(self, target: Path, now: float) -> BackedUp:
+        """See `backup.write_backup`. Raises OSError."""
+        return backup.write_backup(self.database, target, version=__version__, now=now)
+
+    def restore(self, source: Path, by: str, now: float) -> BackedUp:
+        """See `backup.restore_backup`. Raises BackupUnusable, OSError."""
+        return backup.restore_backup(self.database, source, by=by, now=now, fits=self._fits)
+
+    def check(self) -> list[str]:
+        """What is wrong with the databases, a sentence each."""
+        return backup.check(Path(self.data_dir), self.setting, self.database)
+
+    def _fits(self, token: str) -> bool:
+        try:
+            self.keyring.unseal(token)
+        except SecretUnreadable:
+            return False
+        return True
 
     def close(self) -> None:
         self.database.close()
@@ -37,7 +62,9 @@ def open_shared(data_dir: str, database: str) -> SharedStore:
     """Raises SchemaTooNew."""
     opened = open_shared_database(data_dir, database)
     keyring = Keyring(data_dir)
-    return SharedStore(Inventory(opened, keyring), Accounts(opened), Commands(opened), opened, keyring)
+    return SharedStore(
+        Inventory(opened, keyring), Accounts(opened), Commands(opened), opened, keyring, data_dir, database
+    )
 
 
 def open_history(data_dir: str, database: str) -> History:
