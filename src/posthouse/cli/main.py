@@ -7,7 +7,20 @@ from typing import NoReturn
 
 import typer
 
-from posthouse.cli import config, database, doctor, keys, lab, mail, node, profiles, queue, rules, secrets
+from posthouse.cli import (
+    config,
+    database,
+    doctor,
+    keys,
+    lab,
+    mail,
+    node,
+    profiles,
+    queue,
+    rule_changes,
+    rules,
+    secrets,
+)
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import show_stop
 
@@ -26,6 +39,7 @@ lab.register(app)
 doctor.register(app)
 app.add_typer(mail.app, name="mail")
 app.add_typer(queue.app, name="queue")
+rule_changes.register(rules.app)
 app.add_typer(rules.app, name="rule")
 app.add_typer(profiles.app, name="profile")
 app.add_typer(profiles.uri_app, name="uri")

@@ -74,6 +74,22 @@ class Remote:
     ) -> dict[str, object]:
         return self.call("POST", path, parameters, body)
 
+    def tagged(self, path: str) -> tuple[dict[str, object], str]:
+        """The answer's document and its ETag, for `call(..., if_match=...)`."""
+        answer = self._answer("GET", path, {}, None, {})
+        return _document(self.server, answer), answer.headers.get("ETag", "")
+
+    def whole(self, path: str) -> dict[str, object]:
+        """A list, all its pages as one."""
+        items: list[object] = []
+        cursor: object = None
+        while True:
+            page = self.get(path, {"next": cursor})
+            items += cast(list[object], page["items"])
+            cursor = page.get("next")
+            if not cursor:
+                return {"items": items, "next": None}
+
     def pages(self, path: str, parameters: Mapping[str, object], limit: int) -> Iterator[dict[str, object]]:
         """Up to `limit` items of a list, page by page."""
         cursor: object = None
@@ -93,15 +109,27 @@ class Remote:
         path: str,
         parameters: Mapping[str, object] | None = None,
         body: Mapping[str, object] | None = None,
+        if_match: str = "",
     ) -> dict[str, object]:
         """Stop with the fitting exit code for whatever goes wrong."""
+        headers = {"If-Match": if_match} if if_match else {}
+        return _document(self.server, self._answer(method, path, parameters or {}, body, headers))
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, object],
+        body: Mapping[str, object] | None,
+        headers: Mapping[str, str],
+    ) -> "Response":
         import httpx2
 
-        query = {name: _text(value) for name, value in (parameters or {}).items() if value not in (None, "")}
+        query = {name: _text(value) for name, value in parameters.items() if value not in (None, "")}
         content = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        sent = dict(headers) if body is None else {**headers, "Content-Type": "application/json"}
         try:
-            answer = self._client.request(method, path, params=query, content=content, headers=headers)
+            answer = self._client.request(method, path, params=query, content=content, headers=sent)
         except httpx2.TimeoutException as fault:
             raise Stop(Exit.UNREACHABLE, f"{self.server} does not answer in {TIMEOUT_SECONDS:.0f} s.") from fault
         except httpx2.HTTPError as fault:
@@ -112,7 +140,7 @@ class Remote:
             ) from fault
         if answer.status_code >= 400:
             raise _stop(self.server, answer)
-        return _document(self.server, answer)
+        return answer
 
 
 def segment(name: str) -> str:
