@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from posthouse.core.account import Role as Role
 from posthouse.ports import Key
 from posthouse.web.problems import Problem
 from posthouse.web.schemas import problem
@@ -21,15 +22,6 @@ from posthouse.web.tools import WebTools
 
 LONGEST_SECRET = 256
 """Characters; a longer Authorization is not looked up."""
-
-
-class Role(StrEnum):
-    """Roles of keys."""
-
-    ADMINISTRATOR = "administrator"
-    OPERATOR = "operator"
-    AUDITOR = "auditor"
-    HELPDESK = "helpdesk"
 
 
 class Right(StrEnum):
@@ -44,6 +36,8 @@ class Right(StrEnum):
     KEYS_READ = "list API keys"
     KEYS_CHANGE = "create and revoke API keys"
     AUDIT_READ = "read the audit log"
+    USERS_READ = "list users"
+    USERS_CHANGE = "add, change and remove users, and set their passwords"
 
 
 RIGHTS: dict[Role, frozenset[Right]] = {
@@ -52,7 +46,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
         {Right.MAILS_READ, Right.QUEUE_READ, Right.QUEUE_STEER, Right.CONFIG_READ, Right.PROFILE_TEST}
     ),
     Role.AUDITOR: frozenset(
-        {Right.MAILS_READ, Right.QUEUE_READ, Right.CONFIG_READ, Right.KEYS_READ, Right.AUDIT_READ}
+        {Right.MAILS_READ, Right.QUEUE_READ, Right.CONFIG_READ, Right.KEYS_READ, Right.AUDIT_READ, Right.USERS_READ}
     ),
     Role.HELPDESK: frozenset({Right.MAILS_READ}),
 }

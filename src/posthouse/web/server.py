@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import config, health, inventory, keys, mails, profile_tests, queue, rules
+from posthouse.web import audit, config, health, inventory, keys, mails, profile_tests, queue, rules, users
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -29,7 +29,9 @@ _ROUTERS = (
     config.changing,
     keys.reading,
     keys.changing,
-    keys.auditing,
+    users.reading,
+    users.changing,
+    audit.router,
 )
 
 

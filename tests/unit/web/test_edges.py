@@ -21,7 +21,9 @@ def test_a_problem_has_the_shape_of_rfc_9457() -> None:
     assert "relayed" in problem["errors"][0]["remedy"]
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/api/v1/users", 404), ("PUT", "/api/v1/queue", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/api/v1/nosuch", 404), ("PUT", "/api/v1/queue", 405)]
+)
 def test_paths_and_methods_that_do_not_exist_are_problems_too(method: str, path: str, status: int) -> None:
     answer = Rest().client().request(method, path)
     assert answer.status_code == status

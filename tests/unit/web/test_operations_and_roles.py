@@ -16,6 +16,7 @@ QUESTION = {"client": "192.0.2.7", "from": "", "to": ["a@ours.example"]}
 UNSAVED = {"name": "new", "type": "smtp", "servers": ["10.0.0.9"]}
 RULE = {"name": "new", "match": {"recipients": ["*@new.example"]}, "relay": {"profile": "exchange"}}
 MAILS = {"mails": ["01mail0001"]}
+PASSWORD = "four words nobody joins"
 REROUTE = {"all": True, "target": "archive"}
 
 
@@ -63,8 +64,16 @@ TABLE = (
     Row("POST", "config/apply", ADMINISTRATOR, INVENTORY),
     Row("GET", "keys", AUDITORS),
     Row("POST", "keys", ADMINISTRATOR, {"name": "x", "role": "helpdesk"}),
+    Row("GET", "keys/{key_id}", AUDITORS, at="keys/k4"),
     Row("DELETE", "keys/{key_id}", ADMINISTRATOR, at="keys/k4"),
+    Row("GET", "users", AUDITORS),
+    Row("POST", "users", ADMINISTRATOR, {"name": "x", "role": "helpdesk", "password": PASSWORD}),
+    Row("GET", "users/{name}", AUDITORS, at="users/ann"),
+    Row("PUT", "users/{name}", ADMINISTRATOR, {"name": "ann", "role": "auditor"}, at="users/ann"),
+    Row("DELETE", "users/{name}", ADMINISTRATOR, at="users/ann"),
+    Row("PUT", "users/{name}/password", ADMINISTRATOR, {"password": PASSWORD}, at="users/ann/password"),
     Row("GET", "audit", AUDITORS),
+    Row("GET", "audit/{number}", AUDITORS, at="audit/1"),
 )
 WITHOUT_LOGIN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
 

@@ -34,7 +34,7 @@ def test_a_revoked_key_gets_401_at_once() -> None:
     rest = Rest()
     client = rest.client("operator")
     assert client.get("/api/v1/queue").status_code == 200
-    rest.accounts.revoke_key("k2", rest.clock.now())
+    rest.accounts.revoke_key("k2", by="test", now=rest.clock.now())
     assert client.get("/api/v1/queue").status_code == 401
 
 
@@ -49,7 +49,7 @@ def test_the_role_is_looked_at_before_the_body_is_read() -> None:
 
 def test_a_role_that_is_not_known_may_nothing() -> None:
     rest = Rest()
-    _, secret = rest.accounts.create_key(name="x", role="emperor", now=0)
+    _, secret = rest.accounts.create_key(name="x", role="emperor", by="test", now=0)
     answer = rest.client(None).get("/api/v1/mails", headers={"Authorization": f"Bearer {secret}"})
     assert answer.status_code == 403
 
