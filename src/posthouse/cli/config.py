@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from posthouse.cli.changes import STYLE, change_text
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
 from posthouse.cli.output import cell, console, line, show_json
@@ -16,9 +17,6 @@ app = typer.Typer(help="The configuration that all nodes share, as a file.", no_
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="inventory.toml, or .json; - for standard input.")]
 PruneOption = Annotated[bool, typer.Option("--prune", help="Remove what the file does not name.")]
-
-STYLE = {"added": "green", "removed": "red", "changed": "yellow", "moved": "cyan"}
-SIGN = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
 
 
 @app.command()
@@ -158,15 +156,4 @@ def _show(answer: dict[str, object], as_json: bool) -> None:
     if not changes:
         line("No differences.")
     for change in changes:
-        kind = str(change.get("change"))
-        text = f"{SIGN.get(kind, '?')} {change.get('field')}"
-        if kind == "moved":
-            text += f": {_list(change.get('old'))} -> {_list(change.get('new'))}"
-        elif not isinstance(change.get("old") or change.get("new"), dict):
-            old, new = change.get("old"), change.get("new")
-            text += f": {old}" if new is None else f": {new}" if old is None else f": {old} -> {new}"
-        console().print(cell(text, STYLE.get(kind, "")))
-
-
-def _list(value: object) -> str:
-    return ", ".join(str(entry) for entry in value) if isinstance(value, list) else str(value)
+        console().print(cell(change_text(change), STYLE.get(str(change.get("change")), "")))

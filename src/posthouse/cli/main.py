@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from posthouse.cli import (
+    audit,
     config,
     database,
     doctor,
@@ -20,6 +21,7 @@ from posthouse.cli import (
     rule_changes,
     rules,
     secrets,
+    users,
 )
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import show_stop
@@ -44,6 +46,8 @@ app.add_typer(rules.app, name="rule")
 app.add_typer(profiles.app, name="profile")
 app.add_typer(profiles.uri_app, name="uri")
 app.add_typer(config.app, name="config")
+app.add_typer(audit.app, name="audit")
+app.add_typer(users.app, name="user")
 app.add_typer(keys.app, name="key")
 app.add_typer(secrets.app, name="secret")
 app.add_typer(database.app, name="db")
