@@ -213,9 +213,11 @@ def rules_using(profile_name: str, rules: Iterable[Document]) -> tuple[str, ...]
 
 
 def export_document(profiles: Iterable[Document], rules: Iterable[Document]) -> dict[str, object]:
-    """The inventory as a file has it: defaults left out."""
+    """The inventory as a file has it: defaults left out, profiles by name, rules in their order, which is their
+    priority. The same inventory is the same document, however it came about."""
+    by_name = sorted(profiles, key=lambda profile: name_key(_name(profile)))
     return {
-        "server_profiles": [profiles_module.without_defaults(document) for document in profiles],
+        "server_profiles": [profiles_module.without_defaults(document) for document in by_name],
         "rules": [rules_module.without_defaults(document) for document in rules],
     }
 
