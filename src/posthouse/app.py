@@ -69,6 +69,7 @@ def serve(config: str | None, inventory: str | None, flags: Mapping[str, str], p
             store = open_shared(str(data_dir), settings.database)
             apply_inventory_file(store.inventory, inventory, prune=prune, by="serve")
             leave_console_key(data_dir, store)
+            warn_of_unused_key(store)
             store.commands.begin(start)
             store.close()
             children = bind_children(settings, start)
@@ -181,6 +182,17 @@ def leave_console_key(data_dir: Path, store: storage.SharedStore) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(secret + "\n")
+
+
+def warn_of_unused_key(store: storage.SharedStore) -> None:
+    """A key file that is not in use: with a copy of the data dir it opens what was ever stored under it."""
+    try:
+        unused = store.keyring.unused_file()
+    except SecretKeyUnusable:
+        return  # told where a secret is wanted
+    if unused is not None:
+        remedy = "Once `posthouse doctor` can read all stored secrets by the key in use, delete the file."
+        telemetry.logger("serve").warning("key file is not in use", file=str(unused), remedy=remedy)
 
 
 def begin_start(data_dir: Path) -> Start:

@@ -12,14 +12,15 @@ import ssl
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from posthouse.core.profile import ServerProfile, Tls, TlsVerify
+from posthouse.core.encryption import verified_by
+from posthouse.core.profile import ServerProfile, TlsVerify
+from posthouse.core.service_type import Encryption
 from posthouse.core.smtp_opening import NOT_TLS
-from posthouse.core.uri import Problem, parse_host
+from posthouse.regular_file import check_regular, read_regular
 
 __all__ = [
     "CertificateRefused",
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-_PIN = re.compile(r"[0-9a-f]{64}")
 _CONTEXTS = 128
 """Contexts kept. Those of former settings and of renewed files go when others need their place."""
 
@@ -59,7 +59,7 @@ class TlsPolicy:
     ca: str = ""
     """File of trusted certificates (PEM); empty: those of the system."""
     pin: str = ""
-    """SHA-256 of the certificate's DER in hexadecimal digits; colons and case are ignored."""
+    """SHA-256 of the certificate's DER: 64 hexadecimal digits in lower case."""
     minimum: str = "1.2"
     """Lowest TLS version: 1.2 or 1.3."""
     certificate: tuple[str, str] | None = None
@@ -72,10 +72,7 @@ def policy_of(profile: ServerProfile, data_dir_digital_id: tuple[str, str] | Non
     `implicit` says that the server is reached by smtps or https. TlsSettingsError if the profile shows a digital ID
     and the node has none.
     """
-    verify = profile.tls_verify
-    if verify is None:
-        optional = profile.tls is Tls.STARTTLS_OPTIONAL and not implicit
-        verify = TlsVerify.NONE if optional else TlsVerify.VERIFY
+    verify = verified_by(Encryption.ALWAYS if implicit else Encryption.AS_SET, profile.tls, profile.tls_verify)
     if profile.client_certificate and data_dir_digital_id is None:
         raise TlsSettingsError(
             f"server profile {profile.name} shows the node's digital ID (client_certificate), but this node has none"
@@ -83,27 +80,20 @@ def policy_of(profile: ServerProfile, data_dir_digital_id: tuple[str, str] | Non
     return TlsPolicy(
         verify=verify,
         ca=profile.tls_ca if verify is TlsVerify.VERIFY else "",
-        pin=_plain(profile.tls_pin) if verify is TlsVerify.PINNED else "",
+        pin=profile.tls_pin if verify is TlsVerify.PINNED else "",
         minimum=profile.tls_min,
         certificate=data_dir_digital_id if profile.client_certificate else None,
     )
 
 
 def server_name(tls_name: str, host: str) -> str:
-    """The name to ask for and to verify, for `server_hostname`: `tls_name`, or else the host of the specification.
+    """The name to ask for and to verify, for `server_hostname`: `tls_name`, or else the host of the specification,
+    both canonical.
 
     An address is verified against the addresses in the certificate, and no server name is sent for it (RFC 6066
-    section 3); the ssl module does both. TlsSettingsError if `tls_name` is neither name nor address.
+    section 3); the ssl module does both.
     """
-    if not tls_name:
-        return host
-    try:
-        return str(ip_address(tls_name))
-    except ValueError:
-        name = parse_host(tls_name.removesuffix("."))
-    if isinstance(name, Problem):
-        raise TlsSettingsError(f"tls_name {tls_name!r} is no name of a server: {name.rule}")
-    return name
+    return tls_name or host
 
 
 # --- Contexts --------------------------------------------------------------------------------------------
@@ -126,6 +116,7 @@ def _stamp(setting: str, path: str) -> tuple[int, ...]:
     """What changes with a file, also when it is written twice within one tick of the file system's clock."""
     try:
         found = os.stat(path)
+        check_regular(found.st_mode, path)
     except OSError as error:
         raise TlsSettingsError(f"{setting}: {path} cannot be read: {error.strerror}") from error
     return found.st_mtime_ns, found.st_size, found.st_ino
@@ -178,8 +169,7 @@ def _digital_id_fault(certificate: str, key: str, error: Exception) -> str:
 
 def _read(setting: str, path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path)
     except OSError as error:
         raise TlsSettingsError(f"{setting}: {path} cannot be read: {error.strerror}") from error
 
@@ -225,14 +215,13 @@ def check_pin(policy: TlsPolicy, connection: ssl.SSLObject | ssl.SSLSocket) -> s
     """After the handshake: empty if the certificate is the pinned one, or nothing is pinned; else what is wrong."""
     if policy.verify is not TlsVerify.PINNED:
         return ""
-    pin = _plain(policy.pin)
-    if not _PIN.fullmatch(pin):
-        return f"tls_pin is no SHA-256 fingerprint: it has to be 64 hexadecimal digits, not {policy.pin[:100]!r}"
     shown = connection.getpeercert(binary_form=True)
     if not shown:
         return "the server showed no certificate"
     found = fingerprint(shown)
-    return "" if found == pin else f"the certificate has the fingerprint {found[:16]}…, pinned is {pin[:16]}…"
+    if found == policy.pin:
+        return ""
+    return f"the certificate has the fingerprint {found[:16]}…, pinned is {policy.pin[:16]}…"
 
 
 def certificate_facts(certificate: bytes) -> dict[str, object]:
@@ -246,10 +235,6 @@ def certificate_facts(certificate: bytes) -> dict[str, object]:
         return {"names": _names(read), "issuer": issuer, "days_left": left.days, **facts}
     except ValueError:
         return facts
-
-
-def _plain(pin: str) -> str:
-    return pin.replace(":", "").strip().lower()
 
 
 # --- Sentences -------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from posthouse.core.mail import (
 )
 from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
+from posthouse.core.past_mail import PastMail
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageResult
 from posthouse.core.smtp_reply import Reply
@@ -357,7 +358,7 @@ class InventoryStore(Protocol):
 
         `secrets`: what `{ set = true }` stands for: a text, which is encrypted, or a stored secret (of a profile
         that is renamed). Where nothing is given, what the profile of that name has. SecretKeyUnusable if a text
-        cannot be encrypted."""
+        cannot be encrypted, or only with a key that does not fit the secrets that stay."""
 
     def rotate_secrets(self, *, by: str, now: float) -> Rotated:
         """All stored secrets under a new key. Raises SecretUnreadable with nothing changed."""
@@ -561,6 +562,10 @@ class History(Protocol):
 
     def mail(self, mail_id: str) -> Mapping[str, object] | None:
         """One mail whole: session, recipients, attempts, trail, contents (kind and size only)."""
+
+    def past_mails(self, limit: int, before: str = "") -> list[PastMail]:
+        """What the policy was asked with for received mails (own mail is left out), newest first, all recipients of
+        each; only mails with an id below `before`."""
 
     def queue(self) -> list[Mapping[str, object]]:
         """Per profile: {profile, queued, held, oldest_at, next_due}."""

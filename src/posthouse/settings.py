@@ -8,13 +8,13 @@ Standards: design section 4.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_address
 
 from posthouse.core.faults import Fault
 from posthouse.core.fields import FieldSpec, FieldType, Values, join, read, shown
 from posthouse.core.inventory import load_toml
 from posthouse.core.limits import TABLE, Limits
 from posthouse.core.network import Network, read_networks
+from posthouse.core.own_address import is_loopback
 from posthouse.core.smtp_path import is_literal, parse_mailbox
 from posthouse.core.uri import parse_address, parse_host
 
@@ -259,18 +259,11 @@ def _check_twice(listeners: tuple[ListenerSettings, ...], faults: list[Fault]) -
 
 def _console(values: Values, faults: list[Fault]) -> Address:
     address = _address(values, "console", faults)
-    if address.host and not (values.boolean("allow_plain_http") or _is_loopback(address.host)):
+    if address.host and not (values.boolean("allow_plain_http") or is_loopback(address.host)):
         rule = "TLS for the console is not built yet, so it listens on loopback only."
         remedy = "Use 127.0.0.1, or set console.allow_plain_http = true; keys then cross the network in clear."
         faults.append(Fault("console.listen", str(address), rule, remedy))
     return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _own_mail(table: Mapping[str, object] | None, faults: list[Fault]) -> OwnMail | None:

@@ -227,3 +227,14 @@ def test_a_lost_key_stops_logins_of_stored_passwords_and_nothing_else(
             assert cli("queue", "retry", "--all").code == 0
             eventually(lambda: len(server.mails) >= 3, "the mail that waited, without a restart")
             assert {login.password for login in server.logins} == {PASSWORD}
+
+
+def test_a_start_warns_of_a_key_file_that_is_not_in_use(tmp_path: Path) -> None:
+    with serving(tmp_path, CORE) as node:
+        key_file = node.data_dir / KEY_FILE
+        node.stop()
+        assert not list(events(node, "key file is not in use"))
+        node.environment = {"POSTHOUSE_SECRET_KEY": key_file.read_text()}
+        node.start()
+        assert [told["file"] for told in events(node, "key file is not in use")] == [str(key_file)]
+        assert not list(events(node, "stored secret cannot be read"))

@@ -9,7 +9,9 @@ from threading import RLock
 from posthouse.core.fields import Secret, name_key
 from posthouse.core.inventory import diff, secrets_replaced
 from posthouse.core.kept_secret import Secrets
+from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
+from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.ports import (
     Acted,
@@ -282,8 +284,27 @@ class MemoryHistory:
     def mail(self, mail_id: str) -> Mapping[str, object] | None:
         return next((mail for mail in self.mails if mail["id"] == mail_id), None)
 
+    def past_mails(self, limit: int, before: str = "") -> list[PastMail]:
+        found = sorted(
+            (mail for mail in self.mails if not mail["own"]), key=lambda mail: str(mail["id"]), reverse=True
+        )
+        return [_past(mail) for mail in found if not before or str(mail["id"]) < before][:limit]
+
     def queue(self) -> list[Mapping[str, object]]:
         return self.waiting
+
+
+def _past(mail: Mapping[str, object]) -> PastMail:
+    session, recipients = mail["session"], mail["recipients"]
+    assert isinstance(session, dict)
+    assert isinstance(recipients, list)
+    return PastMail(
+        MailId(str(mail["id"])),
+        float(str(mail["received_at"])),
+        session["client_address"],
+        str(mail["reverse_path"]),
+        tuple(PastRecipient(r["address"], r["rule"], r["profile"]) for r in recipients),
+    )
 
 
 def _matches(mail: Mapping[str, object], query: MailQuery) -> bool:

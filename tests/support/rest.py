@@ -139,7 +139,7 @@ class Rest:
             "1.2.3",
             self.hosts,
             self.wait_seconds,
-            ProfileTest({ServiceType.SMTP: self.tester}, "mx.test"),
+            ProfileTest(dict.fromkeys(ServiceType, self.tester), "mx.test"),
         )
 
     def app(self) -> FastAPI:

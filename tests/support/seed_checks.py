@@ -6,11 +6,13 @@ design rules; the check says so.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
-from posthouse.client_tls import policy_of
-from posthouse.core.encryption import Tls, encryption_of, tls_comes_about
+from posthouse.client_tls import TlsPolicy
+from posthouse.clients.way import Way, way_to
+from posthouse.core.encryption import Tls, TlsVerify, encryption_of
 from posthouse.core.faults import Fault
+from posthouse.core.fields import Secret
 from posthouse.core.inventory import parse_inventory
 from posthouse.core.limits import Limits
 from posthouse.core.pool import ConnectionPool
@@ -21,7 +23,7 @@ from posthouse.core.profile_test import StageName
 from posthouse.core.rule import parse_rule
 from posthouse.core.service_type import ROWS, Encryption, ServiceType
 from posthouse.core.smtp_ladder import LadderSession
-from posthouse.core.smtp_opening import Phase, Security
+from posthouse.core.smtp_opening import Login, Phase, Security
 from posthouse.core.uri import Specification, parse_specification
 from posthouse.settings import load_settings
 from support.flow import FAULT, A, B, C, flow, mail
@@ -75,6 +77,19 @@ def problems(text: str, service_type: ServiceType) -> list[str]:
     parsed = parse_specification(text, service_type)
     assert not isinstance(parsed, Specification), str(parsed)
     return [problem.part for problem in parsed]
+
+
+DIGITAL_ID = ("digital-id.crt", "digital-id.key")
+
+
+def way(**values: object) -> Way:
+    """How delivery and TEST reach the first server of an SMTP profile."""
+    return way_of(profile(SMTP, **values))
+
+
+def way_of(reached: ServerProfile) -> Way:
+    """With `opened TOKEN` for a stored password."""
+    return way_to(reached, reached.server_texts[0], lambda: DIGITAL_ID, lambda token: f"opened {token}")
 
 
 def advised(service_type: ServiceType = SMTP, **values: object) -> dict[str, str]:
@@ -165,7 +180,8 @@ def types_with(name: str, *types: ServiceType) -> Check:
             if name == "client_certificate":
                 more["servers"] = ["smtps://h"] if service_type is SMTP else ["https://h"]
             has = service_type in types or (name, service_type) in ours
-            assert (name in faulty(service_type, **more)) is not has
+            spoiled = ["password", "username"] if name == "username" else [name]
+            assert faulty(service_type, **more) == ([] if has else spoiled)
 
     return check
 
@@ -382,7 +398,7 @@ def the_values_of_encryption_are_these() -> None:
 
 def no_encryption_is_the_default() -> None:
     assert profile().tls is profile(tls="none").tls is Tls.NONE
-    assert not tls_comes_about(Encryption.AS_SET, Tls.NONE)
+    assert way() == way(tls="none") == Way("10.0.0.1", 25, Security())
 
 
 def starttls_is_a_value() -> None:
@@ -390,17 +406,29 @@ def starttls_is_a_value() -> None:
     (fault,) = faults(tls="starttls")
     assert "starttls-required" in fault.remedy
     assert "starttls-optional" in fault.remedy
-    assert tls_comes_about(Encryption.AS_SET, profile(tls="starttls-required").tls)
+    required = way(tls="starttls-required")
+    assert required.security == Security(Tls.STARTTLS_REQUIRED, clear_allowed=False)
+    assert required.policy == TlsPolicy(TlsVerify.VERIFY)
+    optional = way(tls="starttls-optional")
+    assert optional.security == Security(Tls.STARTTLS_OPTIONAL, clear_allowed=True)
+    assert optional.policy == TlsPolicy(TlsVerify.NONE)
 
 
 def tls_from_the_start_is_a_scheme() -> None:
     (fault,) = faults(tls="tls")
     assert "smtps" in fault.remedy
-    assert encryption_of(SMTP, specification("smtps://h", SMTP)) is Encryption.ALWAYS
+    implicit = way(servers=["smtps://h"])
+    assert (implicit.port, implicit.name) == (465, "h")
+    assert implicit.security == Security(implicit=True, clear_allowed=False)
+    assert implicit.policy == TlsPolicy(TlsVerify.VERIFY)
 
 
 def credentials_are_taken_in_pairs() -> None:
-    assert profile(username="u", password={"env": "P"}).username == "u"
+    login = way(username="u", password="p").security.login
+    assert login == Login("u", "p")
+    stored = replace(profile(username="u", password="p"), password=Secret("stored", "1", "token"))
+    assert way_of(stored).security.login == Login("u", "opened token")
+    assert way().security.login is None
     assert faulty(username="u") == ["password"]
     assert faulty(password={"env": "P"}) == ["username"]
 
@@ -417,22 +445,17 @@ def a_console_without_tls_stays_on_the_machine() -> None:
 
 def the_checkbox_is_off_unless_marked() -> None:
     assert not profile().client_certificate
-    assert profile(tls="starttls-required", client_certificate=True).client_certificate
+    unmarked = way(tls="starttls-required").policy
+    assert unmarked is not None
+    assert unmarked.certificate is None
     assert faulty(client_certificate="yes") == ["client_certificate"]
 
 
 def the_digital_id_is_shown() -> None:
-    files = ("digital-id.crt", "digital-id.key")
-    for by in (
-        profile(tls="starttls-required", client_certificate=True),
-        profile(CORE, servers=["https://h"], client_certificate=True),
-    ):
-        assert policy_of(by, files, implicit=True).certificate == files
-
-
-def a_vault_needs_its_key() -> None:
-    assert faulty(VAULT, api_key=None) == ["api_key"]
-    assert faulty(VAULT, api_key={"file": "/k"}) == []
+    for values in ({"tls": "starttls-required"}, {"tls": "starttls-optional"}, {"servers": ["smtps://h"]}):
+        policy = way(**values, client_certificate=True).policy
+        assert policy is not None
+        assert policy.certificate == DIGITAL_ID
 
 
 # --- Connection pooling -------------------------------------------------------------------------------
@@ -564,19 +587,21 @@ def encryption_of_smtp(*values: str) -> Check:
     """Without values: the setting decides, for this scheme only."""
 
     def check() -> None:
-        server = specification("smtp://h", SMTP)
-        assert encryption_of(SMTP, server) is Encryption.AS_SET
+        assert encryption_of(SMTP, specification("smtp://h", SMTP)) is Encryption.AS_SET
         for value in values:
-            parsed = profile(servers=["smtp://h"], tls=value)
-            assert tls_comes_about(encryption_of(SMTP, server), parsed.tls) is (value != "none")
+            reached = way(servers=["smtp://h"], tls=value)
+            assert (reached.security.tls, reached.security.implicit) == (Tls(value), False)
+            assert (reached.policy is None) is (value == "none")
 
     return check
 
 
 def encryption_of_smtps_is_irrelevant() -> None:
+    reached = way(servers=["smtps://h"])
+    assert reached.security.implicit
+    assert reached.policy is not None
     for tls in Tls:
-        parsed = profile(servers=["smtps://h"], tls=tls.value)
-        assert tls_comes_about(encryption_of(SMTP, parsed.servers[0]), parsed.tls)
+        assert way(servers=["smtps://h"], tls=tls.value) == reached
 
 
 def no_encryption_setting_with(scheme: str) -> Check:
@@ -587,12 +612,6 @@ def no_encryption_setting_with(scheme: str) -> Check:
                 assert faulty(service_type, servers=[f"{scheme}://h"], tls=tls.value) == ["tls"]
 
     return check
-
-
-def https_is_tls() -> None:
-    for service_type in (CORE, VAULT):
-        assert encryption_of(service_type, specification("https://h", service_type)) is Encryption.ALWAYS
-        assert encryption_of(service_type, specification("http://h", service_type)) is Encryption.NEVER
 
 
 def values_are_validated_without_any_connection() -> None:

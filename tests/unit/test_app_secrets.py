@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.app import apply_inventory_file, load_inventory
+from posthouse.app import apply_inventory_file, load_inventory, warn_of_unused_key
 from posthouse.core.faults import InvalidInput
 from posthouse.core.fields import Secret
 from posthouse.storage.open import SharedStore, open_shared
@@ -107,3 +107,28 @@ def test_a_reference_is_kept_as_written(store: SharedStore, tmp_path: Path) -> N
     apply(store, tmp_path, ("a", "h", '{ env = "P" }'))
     assert load_inventory(store.inventory).profiles["a"].password == Secret("env", "P")
     assert not (tmp_path / KEY_FILE).exists()
+
+
+def test_a_key_file_beside_a_key_that_comes_before_it_is_warned_of(
+    store: SharedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply(store, tmp_path, ("a", "h", f'"{CANARY}"'))
+    key = (tmp_path / KEY_FILE).read_text().strip()
+
+    def said() -> str:
+        capsys.readouterr()
+        warn_of_unused_key(store)
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    assert said() == "", "the file is in use"
+    monkeypatch.setenv(VARIABLE, key)
+    told = said()
+    assert "key file is not in use" in told
+    assert str(tmp_path / KEY_FILE) in told
+    assert key not in told
+    monkeypatch.setenv(VARIABLE, "no key")
+    assert said() == "", "told elsewhere"
+    monkeypatch.setenv(VARIABLE, key)
+    (tmp_path / KEY_FILE).unlink()
+    assert said() == ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posthouse.core.inventory import Inventory
+from posthouse.core.own_address import is_loopback
 from posthouse.core.profile import ServiceType
 from posthouse.core.profile_advice import advise_profile
 from posthouse.core.rule import is_open_relay
@@ -189,13 +190,9 @@ def _is_own(server: Specification, addresses: Sequence[str], settings: NodeSetti
         host, port = listener.listen.host, listener.listen.port
         if port != server.port:
             continue
-        if host in addresses or (host in ("0.0.0.0", "::") and any(_is_loopback(a) for a in addresses)):
+        if host in addresses or (host in ("0.0.0.0", "::") and any(is_loopback(a) for a in addresses)):
             return True
     return False
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address == "::1"
 
 
 def resolve_host(host: str) -> list[str]:

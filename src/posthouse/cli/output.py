@@ -54,14 +54,12 @@ def show_json(document: object) -> None:
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A rich console without markup, emoji and highlighting; plain when piped."""
+    """A rich console without markup, emoji and highlighting; when piped plain, and no line is wrapped or cut."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 200
-    return Console(
-        file=stream, markup=False, emoji=False, highlight=False, width=width, soft_wrap=not stream.isatty()
-    )
+    width = None if stream.isatty() else 10_000
+    return Console(file=stream, markup=False, emoji=False, highlight=False, width=width)
 
 
 @contextmanager

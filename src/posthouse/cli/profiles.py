@@ -138,12 +138,13 @@ def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, obje
     """Path and body for a profile of a file. One that is saved already is tested as applying the file would leave it:
     what the file does not give is the default, and a stored secret stays."""
     from posthouse.core.fields import name_key
+    from posthouse.core.kept_secret import has_use
     from posthouse.core.profile import KEPT, PROFILE_FIELDS, SECRET_FIELDS
 
     given = _profile_of(file, name)
     for saved in cast(list[dict[str, object]], remote.whole("/api/v1/server-profiles")["items"]):
         if name_key(str(saved["name"])) == name_key(str(given.get("name"))):
-            kept = {field for field in SECRET_FIELDS if saved.get(field) == KEPT and given.get("username")}
+            kept = {field for field in SECRET_FIELDS if saved.get(field) == KEPT and has_use(given, field)}
             whole = {spec.name: None for spec in PROFILE_FIELDS if spec.name not in kept}
             return f"/api/v1/server-profiles/{segment(str(saved['name']))}/test", {**whole, **given}
     return "/api/v1/server-profile-tests", given

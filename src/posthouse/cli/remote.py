@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -12,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from posthouse.cli.errors import Exit, Stop
 from posthouse.core.faults import Fault
+from posthouse.core.own_address import is_loopback
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -200,7 +200,7 @@ def _key(data_dir: str, server: tuple[str, str], node: NodeFile | None) -> str:
     """POSTHOUSE_API_KEY, else the key file; the file's key is never sent to a foreign host."""
     key = os.environ.get("POSTHOUSE_API_KEY", "").strip()
     path = Path(data_dir) / "console.key"
-    if not key and (_loopback(server[0]) or (node is not None and urlsplit(node.console).netloc == server[1])):
+    if not key and (is_loopback(server[0]) or (node is not None and urlsplit(node.console).netloc == server[1])):
         try:
             key = path.read_text("utf-8").strip()
         except (OSError, ValueError):
@@ -214,12 +214,3 @@ def _key(data_dir: str, server: tuple[str, str], node: NodeFile | None) -> str:
     if not (key.isascii() and key.isprintable()):
         raise Stop(Exit.USAGE, "The API key has characters that no key has.")
     return key
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,13 +6,13 @@ Secrets and certificates are looked up then and not before, so that a renewed on
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from posthouse.client_tls import TlsPolicy, policy_of, server_name
+from posthouse.client_tls import TlsPolicy, TlsSettingsError, policy_of, server_name
 from posthouse.core.fields import Secret
 from posthouse.core.profile import ServerProfile, Tls, TlsVerify
 from posthouse.core.smtp_opening import Login, Security
 from posthouse.ports import SecretUnreadable, Unseal
+from posthouse.regular_file import read_regular
 
 DigitalId = Callable[[], tuple[str, str]]
 """Paths of the node's certificate and key (PEM)."""
@@ -55,7 +55,7 @@ def way_to(profile: ServerProfile, server: str, digital_id: DigitalId, unseal: U
     implicit = specification.scheme == "smtps"
     if not implicit and profile.tls is Tls.NONE:
         return Way(specification.host, specification.port, Security(login=_login(profile, unseal)))
-    policy = policy_of(profile, digital_id() if profile.client_certificate else None, implicit)
+    policy = policy_of(profile, shown_id(profile, digital_id), implicit)
     login = _login(profile, unseal)
     # Clear text would do only where nothing is asked of TLS but that it be used if possible (design section 2.6).
     indifferent = login is None and not profile.client_certificate and policy.verify is TlsVerify.NONE
@@ -69,35 +69,47 @@ def way_to(profile: ServerProfile, server: str, digital_id: DigitalId, unseal: U
     )
 
 
+def shown_id(profile: ServerProfile, digital_id: DigitalId) -> tuple[str, str] | None:
+    """The digital ID, where the profile shows it. Raises TlsSettingsError, also where it cannot be made or read."""
+    if not profile.client_certificate:
+        return None
+    try:
+        return digital_id()
+    except OSError as error:
+        what = f"digital ID: {error.filename or 'its file'} cannot be made or read: {error.strerror or error}"
+        remedy = "let the user that runs posthouse write to the data dir, or put certificate and key there"
+        raise TlsSettingsError(f"{what}; {remedy}") from error
+
+
 def _login(profile: ServerProfile, unseal: Unseal) -> Login | None:
     if profile.password is None:
         return None
     return Login(profile.username, secret_text(profile.password, unseal), profile.allow_plaintext_auth)
 
 
-def secret_text(secret: Secret, unseal: Unseal = no_key) -> str:
+def secret_text(secret: Secret, unseal: Unseal = no_key, what: str = "password") -> str:
     """The secret itself: a variable of the environment, the first line of a file, a text as given or as stored.
 
-    Raises SecretUnreadable.
+    `what` it is, for the sentence. Raises SecretUnreadable.
     """
     match secret.source:
         case "env":
             value = os.environ.get(secret.value, "")
             if not value:
-                raise SecretUnreadable(f"the password's variable {secret.value} is not set in the environment")
+                raise SecretUnreadable(f"the {what}'s variable {secret.value} is not set in the environment")
             return value
         case "file":
             try:
-                value = Path(secret.value).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+                value = read_regular(secret.value).decode("utf-8").partition("\n")[0].rstrip("\r")
             except (OSError, UnicodeDecodeError) as error:
                 why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-                raise SecretUnreadable(f"the password's file {secret.value} cannot be read: {why}") from error
+                raise SecretUnreadable(f"the {what}'s file {secret.value} cannot be read: {why}") from error
             if not value:
-                raise SecretUnreadable(f"the password's file {secret.value} is empty")
+                raise SecretUnreadable(f"the {what}'s file {secret.value} is empty")
             return value
         case "stored":
             return unseal(secret.token)
         case "text":
             return secret.value
         case _:
-            raise SecretUnreadable("the password is not stored")
+            raise SecretUnreadable(f"the {what} is not stored")

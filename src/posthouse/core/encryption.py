@@ -47,6 +47,13 @@ def tls_comes_about(encryption: Encryption, tls: Tls) -> bool:
             return False
 
 
+def verified_by(encryption: Encryption, tls: Tls, tls_verify: TlsVerify | None) -> TlsVerify:
+    """What is asked of a server's certificate where TLS comes about: the setting, or its default, which is nothing
+    for starttls-optional (design 2.6)."""
+    optional = encryption is Encryption.AS_SET and tls is Tls.STARTTLS_OPTIONAL
+    return tls_verify or (TlsVerify.NONE if optional else TlsVerify.VERIFY)
+
+
 def parse_pin(text: str) -> str | None:
     """Canonical `tls_pin`, 64 hexadecimal digits in lower case, of such digits in either case, with a colon after
     every second one or without; None if it is no SHA-256."""

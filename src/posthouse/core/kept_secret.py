@@ -1,4 +1,4 @@
-"""Stored secrets when a server profile is given anew: kept, replaced or removed, and never for a changed host.
+"""Stored secrets when a server profile is given anew: kept, replaced or removed, and never by a weaker way.
 
 | given | what is stored afterwards |
 | --- | --- |
@@ -16,12 +16,13 @@ from dataclasses import replace
 from posthouse.core.faults import Fault
 from posthouse.core.fields import Secret, join, name_key
 from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile
+from posthouse.core.protection import weaker_way
 from posthouse.core.service_type import ROWS, ServiceType
-from posthouse.core.uri import Specification, parse_specification
 
 Document = Mapping[str, object]
 Secrets = Mapping[str, Mapping[str, Secret]]
 """By profile (`name_key`) and property."""
+ENTER_AGAIN = "Enter the secret again."
 
 
 def keep_secrets(given: Document, stored: Document | None, path: str) -> tuple[Document, tuple[Fault, ...]]:
@@ -33,7 +34,7 @@ def keep_secrets(given: Document, stored: Document | None, path: str) -> tuple[D
     faults: list[Fault] = []
     for name in SECRET_FIELDS:
         is_stored = stored is not None and stored.get(name) == KEPT
-        if name not in given and is_stored and _has_use(given, name):
+        if name not in given and is_stored and has_use(given, name):
             kept[name] = dict(KEPT)
         if kept.get(name) != KEPT:
             continue
@@ -41,9 +42,8 @@ def keep_secrets(given: Document, stored: Document | None, path: str) -> tuple[D
         if stored is None or not is_stored:
             remedy = 'Give the secret as a text, or as { env = "NAME" } or { file = "PATH" }.'
             faults.append(Fault(where, "", "set = true keeps a stored secret, but none is stored.", remedy))
-        elif added := [host for host in _hosts(given) if host not in _hosts(stored)]:
-            rule = f"A stored secret is not sent to a server that it was not entered for: {', '.join(added)}."
-            faults.append(Fault(where, "***", rule, "Enter the secret again."))
+        elif rule := weaker_way(given, stored):
+            faults.append(Fault(where, "***", rule, ENTER_AGAIN))
     return kept, tuple(faults)
 
 
@@ -92,21 +92,12 @@ def changed_secrets(
     ]
 
 
-def _has_use(given: Document, name: str) -> bool:
+def has_use(given: Document, name: str) -> bool:
+    """Whether a secret `name` belongs to a profile as it is given: its type has one, and a password a user name."""
     kind = given.get("type")
     if kind not in list(ServiceType) or name not in ROWS[ServiceType(str(kind))].properties:
         return False
     return name != "password" or given.get("username") is not None
-
-
-def _hosts(document: Document) -> list[str]:
-    """Host and port of each valid server; what is not valid has a fault of its own."""
-    servers, kind = document.get("servers"), document.get("type")
-    if kind not in list(ServiceType) or not isinstance(servers, list | tuple):
-        return []
-    texts = [server for server in servers if isinstance(server, str)]
-    parsed = [parse_specification(text, ServiceType(str(kind))) for text in texts]
-    return [f"{found.host}:{found.port}" for found in parsed if isinstance(found, Specification)]
 
 
 def _without_texts(profile: object) -> object:

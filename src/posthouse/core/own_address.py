@@ -1,4 +1,4 @@
-"""Addresses that a TEST must not connect to: our own listeners, and link-local ones. Pure.
+"""Addresses of this machine, and those that a TEST must not connect to: own listeners, and link-local ones. Pure.
 
 Standards: design 2.11 and section 3 (last line); RFC 3927; RFC 4291 section 2.5.6.
 """
@@ -24,6 +24,14 @@ def refusal(address: str, port: int, listeners: Iterable[tuple[str, int]], *, lo
         if port == own_port and (found == own or (local and (own.is_unspecified or found.is_unspecified))):
             return OWN_LISTENER
     return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name localhost, is of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _plain(address: str) -> IPv4Address | IPv6Address:

@@ -14,7 +14,7 @@ from posthouse.core.encryption import Tls, TlsVerify
 from posthouse.core.faults import Fault
 from posthouse.core.fields import FieldSpec, FieldType, Secret, Values, join, read, shown
 from posthouse.core.profile_checks import Servers, canonical, check_dependencies, check_properties, problem_faults
-from posthouse.core.service_type import ROWS, ServiceType
+from posthouse.core.service_type import MOST_SERVERS, ROWS, ServiceType
 from posthouse.core.uri import Specification, parse_specification
 
 __all__ = [
@@ -89,7 +89,9 @@ POOL_FIELDS: tuple[FieldSpec, ...] = (
 PROFILE_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("name", FieldType.NAME, "unique name, case ignored", required=True),
     FieldSpec("type", FieldType.TEXT, "service type", choices=tuple(ServiceType), required=True),
-    FieldSpec("servers", FieldType.TEXTS, "server specifications (URI)", minimum=1, maximum=100, required=True),
+    FieldSpec(
+        "servers", FieldType.TEXTS, "server specifications (URI)", minimum=1, maximum=MOST_SERVERS, required=True
+    ),
     FieldSpec(
         "preference",
         FieldType.TEXT,
@@ -248,7 +250,7 @@ def _parse_servers(values: Values, service_type: ServiceType, path: str, faults:
             faults.append(Fault(where, shown(text), rule, "Name each server once."))
         servers.append((where, parsed))
     most, count = ROWS[service_type].maximum_servers, len(values.entries("servers"))
-    if count > most:
+    if most == 1 < count:
         rule = f"A {service_type} profile has exactly one server."
         faults.append(Fault(join(path, "servers"), f"{count} servers", rule, "Make a profile for each server."))
     return tuple(servers)

@@ -7,10 +7,10 @@ Standards: seed 3.7 (SMTP server limitations, View scan details, passwords in cl
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
-from posthouse.core.encryption import Tls, TlsVerify, encryption_of, tls_comes_about
+from posthouse.core.encryption import Tls, TlsVerify, encryption_of, tls_comes_about, verified_by
 from posthouse.core.fields import indexed
+from posthouse.core.own_address import is_loopback
 from posthouse.core.profile import ServerProfile
 from posthouse.core.service_type import Encryption, ServiceType
 from posthouse.core.uri import Specification, advise
@@ -51,19 +51,22 @@ def _on_servers(profile: ServerProfile) -> Iterator[Advice]:
 
 def _on_login(profile: ServerProfile) -> Iterator[Advice]:
     clear = _in_clear(profile)
-    if profile.allow_plaintext_auth:
+    if profile.allow_plaintext_auth and not (profile.password is not None and clear):
+        told = "No password is sent without TLS here, so this is not needed: leave it out, lest it allows more later."
+        yield Advice("allow_plaintext_auth", told)
+    elif profile.allow_plaintext_auth:
         told = "The password may be sent in clear text, where anybody on the way can read it: use TLS instead."
         yield Advice("allow_plaintext_auth", told, grave=True)
     elif profile.password is not None and clear:
         told = f"{clear[0]} is reached without TLS, where the password is never sent, so no mail can go there."
         yield Advice("tls", f"{told} Choose starttls-required or scheme smtps.")
-    far = [server for server in clear if not _is_loopback(server.host)]
+    far = [server for server in clear if not is_loopback(server.host)]
     if profile.api_key is not None and far:
         yield Advice("api_key", f"The key is sent to {far[0]} in clear text: use https if the network is not yours.")
 
 
 def _on_tls(profile: ServerProfile) -> Iterator[Advice]:
-    asked = {_asked(profile, encryption) for encryption in _by_tls(profile)}
+    asked = {verified_by(encryption, profile.tls, profile.tls_verify) for encryption in _by_tls(profile)}
     if profile.tls_verify is TlsVerify.NONE and asked and profile.tls is not Tls.STARTTLS_OPTIONAL:
         told = "Nobody looks at the certificate, so anybody on the way may answer as the server: verify or pin it."
         yield Advice("tls_verify", told)
@@ -85,7 +88,7 @@ def _on_scan(profile: ServerProfile) -> Iterator[Advice]:
     if profile.type is not ServiceType.METADEFENDER_CORE or profile.public_url:
         return
     for field, server in indexed("servers", profile.servers):
-        if _is_loopback(server.host):
+        if is_loopback(server.host):
             told = f"Links to scan details will name {server.host}, which is broken on any other machine"
             yield Advice(field, f"{told}: set public_url.")
 
@@ -99,16 +102,3 @@ def _by_tls(profile: ServerProfile) -> list[Encryption]:
     """Of the servers that are reached by TLS."""
     found = [encryption_of(profile.type, server) for server in profile.servers]
     return [encryption for encryption in found if tls_comes_about(encryption, profile.tls)]
-
-
-def _asked(profile: ServerProfile, encryption: Encryption) -> TlsVerify:
-    """What is asked of a server's certificate: the setting, or its default."""
-    optional = encryption is Encryption.AS_SET and profile.tls is Tls.STARTTLS_OPTIONAL
-    return profile.tls_verify or (TlsVerify.NONE if optional else TlsVerify.VERIFY)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

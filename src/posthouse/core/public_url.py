@@ -7,7 +7,7 @@ Standards: RFC 3986 section 3; seed 3.7 (View scan details); design section 2.12
 import re
 
 from posthouse.core.fields import has_control
-from posthouse.core.uri import Problem, parse_host, parse_port, plain_path, split_port, without_query
+from posthouse.core.uri import Problem, parse_authority, plain_path, without_query
 
 PORTS = {"http": 80, "https": 443}
 _START = re.compile(r"(https?)://", re.IGNORECASE)
@@ -25,17 +25,8 @@ def parse_public_url(text: str) -> str | tuple[Problem, ...]:
     problems: list[Problem] = []
     scheme, rest = found.group(1).lower(), text[found.end() :]
     authority, slash, tail = without_query(rest, problems).partition("/")
-    _, at_sign, authority = authority.rpartition("@")
-    if at_sign:
-        problems.append(Problem("user info", "No user info (before @) is allowed.", "Leave it out."))
-    host_text, port_text = split_port(authority, problems)
-    host = parse_host(host_text) if host_text is not None else ""
-    if isinstance(host, Problem):
-        problems.append(host)
-        host = ""
-    port = ""
-    if port_text is not None and (number := parse_port(port_text, problems, 1)) != PORTS[scheme]:
-        port = f":{number}"
+    host, number = parse_authority(authority, problems, "Leave it out.")
+    port = "" if number in (None, PORTS[scheme]) else f":{number}"
     path = (slash + tail).removesuffix("/") if tail else ""
     if path and not plain_path(path):
         problems.append(Problem("path", "This is no plain absolute path.", "Write it like /core."))

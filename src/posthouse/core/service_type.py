@@ -25,6 +25,10 @@ class Encryption(StrEnum):
     NEVER = "clear text"
 
 
+MOST_SERVERS = 100
+"""Of a profile, whatever its type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """A scheme that a server specification may have."""
@@ -48,7 +52,7 @@ class ServiceTypeRow:
     """Default path; empty: no path is allowed."""
     socket_path: bool = False
     """An absolute path of a socket may stand instead of host and port."""
-    maximum_servers: int = 100
+    maximum_servers: int = MOST_SERVERS
 
 
 TLS_SETTINGS = frozenset({"tls_verify", "tls_name", "tls_ca", "tls_pin", "tls_min"})

@@ -81,20 +81,9 @@ def parse_specification(text: str, service_type: ServiceType) -> Specification |
     if row.socket_path and slash and not authority:
         problems.extend(_check_socket_path(path))
         return tuple(problems) or Specification(scheme.name, "", 0, path)
-    _, at_sign, authority = authority.rpartition("@")
-    if at_sign:
-        problems.append(
-            Problem("user info", "No user info (before @) is allowed.", "Use username and password of the profile.")
-        )
-    host_text, port_text = split_port(authority, problems)
-    host = ""
-    if host_text is not None:
-        found = parse_host(host_text)
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            host = found
-    port = scheme.port if port_text is None else parse_port(port_text, problems, 1)
+    host, port = parse_authority(authority, problems, "Use username and password of the profile.")
+    if port is None:
+        port = scheme.port
     path = _parse_path(path, row, problems)
     return tuple(problems) or Specification(scheme.name, host, port, path)
 
@@ -108,6 +97,20 @@ def without_query(rest: str, problems: list[Problem]) -> str:
     if question_mark:
         problems.append(Problem("query", "No query (?) is allowed.", "Leave out ? and what follows."))
     return rest
+
+
+def parse_authority(text: str, problems: list[Problem], instead: str) -> tuple[str, int | None]:
+    """Canonical host, and the port or None, of what stands between the scheme and a path (RFC 3986 section 3); what
+    is faulty is empty or 0, with a problem. `instead`: the remedy for user info, which is not allowed."""
+    _, at_sign, text = text.rpartition("@")
+    if at_sign:
+        problems.append(Problem("user info", "No user info (before @) is allowed.", instead))
+    host_text, port_text = _split_port(text, problems)
+    host = parse_host(host_text) if host_text is not None else ""
+    if isinstance(host, Problem):
+        problems.append(host)
+        host = ""
+    return host, None if port_text is None else _parse_port(port_text, problems, 1)
 
 
 def parse_host(text: str) -> str | Problem:
@@ -151,14 +154,14 @@ def parse_host(text: str) -> str | Problem:
 def parse_address(text: str) -> tuple[str, int] | list[Problem]:
     """Host and port of an address to listen on, `HOST:PORT`; port 0 is allowed and means any free one."""
     problems: list[Problem] = []
-    host_text, port_text = split_port(text, problems)
+    host_text, port_text = _split_port(text, problems)
     host = parse_host(host_text) if host_text is not None else ""
     if isinstance(host, Problem):
         problems.append(host)
         host = ""
     if port_text is None and host_text is not None:
         problems.append(Problem("port", "The port is missing.", "Write HOST:PORT."))
-    port = parse_port(port_text, problems, 0) if port_text is not None else 0
+    port = _parse_port(port_text, problems, 0) if port_text is not None else 0
     return problems or (host, port)
 
 
@@ -215,7 +218,7 @@ def _split_scheme(text: str, service_type: ServiceType, problems: list[Problem])
     return schemes[0], text
 
 
-def split_port(authority: str, problems: list[Problem]) -> tuple[str | None, str | None]:
+def _split_port(authority: str, problems: list[Problem]) -> tuple[str | None, str | None]:
     """Host and port as text, the port None without colon; the host is None when a problem with it is among
     `problems` already."""
     if authority.startswith("["):
@@ -239,7 +242,7 @@ def split_port(authority: str, problems: list[Problem]) -> tuple[str | None, str
     return host, port if colon else None
 
 
-def parse_port(text: str, problems: list[Problem], least: int) -> int:
+def _parse_port(text: str, problems: list[Problem], least: int) -> int:
     """The port, or 0 and a problem."""
     if text == "0" and least == 0:
         return 0

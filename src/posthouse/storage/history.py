@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 
 from posthouse.core.mail import RecipientState
+from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.ports import MailQuery
 from posthouse.storage import schema, shards
 from posthouse.storage.database import Database, check_version, is_sqlite, open_postgresql, open_sqlite
@@ -62,6 +63,14 @@ class History:
                 if row is not None:
                     return _whole(connection, row)
         return None
+
+    def past_mails(self, limit: int, before: str = "") -> list[PastMail]:
+        found: list[PastMail] = []
+        with self._connections() as connections:
+            for connection in connections:
+                found += _past_mails(connection, limit, before)
+        found.sort(key=lambda mail: mail.id, reverse=True)
+        return found[:limit]
 
     def queue(self) -> list[Mapping[str, object]]:
         merged: dict[str, dict[str, Any]] = {}
@@ -150,6 +159,27 @@ def _search(connection: Connection, query: MailQuery) -> list[dict[str, object]]
         mail["status"] = _status(all_of_them)
         found.append(mail)
     return found
+
+
+def _past_mails(connection: Connection, limit: int, before: str) -> list[PastMail]:
+    m, r = schema.mail.c, schema.recipient.c
+    query = select(m.id, m.received_at, m.session, m.reverse_path).where(~m.own).order_by(m.id.desc()).limit(limit)
+    rows = connection.execute(query.where(m.id < before) if before else query).all()
+    recipients: dict[str, list[PastRecipient]] = {row.id: [] for row in rows}
+    if rows:
+        query_recipients = select(r.mail_id, r.address, r.rule, r.profile).where(r.mail_id.in_(list(recipients)))
+        for mail_id, address, rule, profile in connection.execute(query_recipients.order_by(r.mail_id, r.seq)):
+            recipients[mail_id].append(PastRecipient(address, rule, profile))
+    return [
+        PastMail(
+            row.id,
+            row.received_at,
+            str(json.loads(row.session)["client_address"]),
+            row.reverse_path,
+            tuple(recipients[row.id]),
+        )
+        for row in rows
+    ]
 
 
 def _whole(connection: Connection, row: Any) -> dict[str, object]:

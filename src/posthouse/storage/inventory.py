@@ -93,9 +93,9 @@ class Inventory:
         """All stored secrets under a new key, in one transaction; only then is the old one dropped.
 
         Profiles keep their revisions: no connection and no login is touched. Raises SecretUnreadable, with nothing
-        changed, if a secret cannot be read.
+        changed, if a secret cannot be read or none is stored here.
         """
-        with self._keyring.rotating() as rotation:
+        with self._keyring.rotating(self._tokens) as rotation:
             count = 0
             with self._database.write() as connection:
                 _hold(connection)
@@ -120,6 +120,11 @@ class Inventory:
                 _changed(connection, old.revision + 1, by, now, "secret rotate", detail)
         return Rotated(count, rotation.where, rotation.to_drop)
 
+    def _tokens(self) -> list[tuple[str, str]]:
+        return [
+            (str(p.document["name"]), secret.token) for p in self.load().profiles for secret in p.secrets.values()
+        ]
+
     def _sealed(self, profiles: Sequence[Document], old: StoredInventory, given: Secrets) -> list[dict[str, Secret]]:
         """For each profile what its row shall have; a text that is stored already stays as it is."""
         stored = {name_key(str(p.document["name"])): p.secrets for p in old.profiles}
@@ -140,8 +145,12 @@ class Inventory:
                 else:
                     texts.append((secrets, name, secret.value))
             found.append(secrets)
-        # A key is made only where none can be missing: what another one has encrypted would be lost for good.
-        may_make = not any(found)
+        # A key is made only where none can be missing: what another one has encrypted would be lost for good. Nor is
+        # one used that is another than theirs: there would be no key that fits all.
+        kept_tokens = [secret.token for secrets in found for secret in secrets.values()]
+        if texts and kept_tokens:
+            self._keyring.check_fits(kept_tokens)
+        may_make = not kept_tokens
         for secrets, name, text in texts:
             secrets[name] = Secret("stored", token_hex(8), self._keyring.seal(text, may_make=may_make))
         return found

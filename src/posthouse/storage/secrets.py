@@ -9,11 +9,10 @@ import fcntl
 import hmac
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -23,7 +22,11 @@ from posthouse.storage import files
 VARIABLE = "POSTHOUSE_SECRET_KEY"
 CREDENTIAL = "posthouse-secret-key"
 KEY_FILE = "secret.key"
+NEW_FILE = "secret.key.new"
 LOCK_FILE = "secret.lock"
+
+Stored = Sequence[tuple[str, str]]
+"""Names of server profiles, and the tokens of their secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,24 @@ class Keyring:
             raise self._missing()
         return keys.fernet().encrypt(text.encode()).decode("ascii")
 
+    def check_fits(self, tokens: Iterable[str]) -> None:
+        """Raises SecretKeyUnusable if the keys as they are now cannot read one of them."""
+        keys = self._keys()
+        fernet = keys.fernet()
+        for token in tokens:
+            try:
+                _text(fernet, token)
+            except InvalidToken:
+                raise SecretKeyUnusable(
+                    f"the key of {keys.where} does not fit what is stored",
+                    "Bring back the key that fits, or enter every stored secret again at once.",
+                ) from None
+
     def same(self, token: str, text: str) -> bool:
-        """Whether the token is of that text, in constant time; False if it cannot be read."""
+        """Whether the token is of that text, in constant time; False if the keys as they are now cannot read it."""
         try:
-            known = self.unseal(token)
-        except SecretUnreadable:
+            known = _text(self._keys().fernet(), token)
+        except (SecretKeyUnusable, InvalidToken):
             return False
         return hmac.compare_digest(known.encode(), text.encode())
 
@@ -113,22 +129,30 @@ class Keyring:
         path = self._folder / KEY_FILE
         return _parse(_read(path, private=True), str(path), is_file=True) if path.exists() else None
 
+    def unused_file(self) -> Path | None:
+        """The key file, if it is there though another place has the keys in use. Raises SecretKeyUnusable."""
+        keys, path = self.find(), self._folder / KEY_FILE
+        return path if keys is not None and not keys.is_file and path.exists() else None
+
     @contextmanager
-    def rotating(self) -> Iterator[Rotation]:
+    def rotating(self, look: Callable[[], Stored]) -> Iterator[Rotation]:
         """A new first key in the file, beside the old ones until the block has ended well. One at a time.
 
-        Interrupted at any point: the file has every key that a token may be under. SecretKeyUnusable if there is no
-        key, or only one that posthouse cannot replace where it is.
+        `look`: what is stored, which the old keys must fit, all of it: else this is the wrong database or the wrong
+        data dir, and the secrets of the right one would be lost with the old key. Until that is known nothing is
+        written. Interrupted at any point: the file has every key that a token may be under. SecretKeyUnusable if
+        there is no key, only one that posthouse cannot replace where it is, or nothing stored; SecretUnreadable if
+        something stored fits no key.
         """
-        with open(self._folder / LOCK_FILE, "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked():
             old = self._keys()
+            if not old.is_file and len(old.texts) < 2:
+                raise SecretKeyUnusable(
+                    f"the key is in {old.where}, where posthouse cannot change it",
+                    "Put a new key before it, with a comma between, restart the nodes, and call this again.",
+                )
+            _check_stored(look(), old)
             if not old.is_file:
-                if len(old.texts) < 2:
-                    raise SecretKeyUnusable(
-                        f"the key is in {old.where}, where posthouse cannot change it",
-                        "Put a new key before it, with a comma between, restart the nodes, and call this again.",
-                    )
                 yield Rotation(old)
                 return
             new = Fernet.generate_key().decode("ascii")
@@ -149,34 +173,63 @@ class Keyring:
             "Bring the key back, or enter every stored secret again at once.",
         )
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time writes the key file."""
+        # No link is followed: who calls this may be root, and the data dir is not root's.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._folder / LOCK_FILE, flags, 0o600)
+        try:
+            self._give(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _give(self, descriptor: int) -> None:
+        """To the owner of the data dir, where root runs this: else the node could not read what is its own."""
+        if os.geteuid() == 0 and os.fstat(descriptor).st_nlink == 1:
+            owner = os.stat(self._folder)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
     def _make(self) -> None:
         """The key file, unless another process was first."""
-        fresh = self._written([Fernet.generate_key().decode("ascii")])
-        try:
-            os.link(fresh, self._folder / KEY_FILE)  # whole, and never over one that is there
-        except FileExistsError:
-            pass
-        finally:
-            files.unlink(fresh)
-        files.fsync_folder(self._folder)
+        with self._locked():
+            if not (self._folder / KEY_FILE).exists():
+                self._write([Fernet.generate_key().decode("ascii")])
 
     def _write(self, keys: Sequence[str]) -> None:
-        files.rename(self._written(keys), self._folder / KEY_FILE)
-        files.fsync_folder(self._folder)
-
-    def _written(self, keys: Sequence[str]) -> Path:
-        """A new file with these keys, on the disk."""
-        path = self._folder / f"{KEY_FILE}.{token_hex(6)}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        """The key file, whole, on the disk; only under the lock. Always by the same name beside it, so that of all
+        writes that were interrupted at most one such file with keys is left."""
+        beside = self._folder / NEW_FILE
+        files.unlink(beside)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            self._give(descriptor)
             files.write_all(descriptor, "".join(f"{key}\n" for key in keys).encode("ascii"), 0)
             files.sync_octets(descriptor)
         except BaseException:
-            files.unlink(path)
+            files.unlink(beside)
             raise
         finally:
             os.close(descriptor)
-        return path
+        files.rename(beside, self._folder / KEY_FILE)
+        files.fsync_folder(self._folder)
+
+
+def _check_stored(stored: Stored, keys: Keys) -> None:
+    """Raises SecretKeyUnusable where nothing is stored, and SecretUnreadable for the first token that no key fits."""
+    if not stored:
+        raise SecretKeyUnusable(
+            "no secret is stored in this database", "Give the data dir and the --database that the node is run with."
+        )
+    fernet = keys.fernet()
+    for profile, token in stored:
+        try:
+            _text(fernet, token)
+        except InvalidToken:
+            said = f"no key of {keys.where} fits the stored secrets of server profile {profile!r}"
+            raise SecretUnreadable(said) from None
 
 
 def _text(fernet: MultiFernet, token: str) -> str:

@@ -31,6 +31,8 @@ class Right(StrEnum):
     QUEUE_READ = "read the queue"
     QUEUE_STEER = "retry, hold, release, reroute and delete queued mail"
     CONFIG_READ = "read server profiles, rules and configuration, and explain rules"
+    REPLAY = "read what a file would do with the mails of the history"
+    """Of its own, for the answer shows both mails and rules."""
     CONFIG_CHANGE = "change server profiles and rules"
     PROFILE_TEST = "test server profiles"
     KEYS_READ = "list API keys"
@@ -43,10 +45,25 @@ class Right(StrEnum):
 RIGHTS: dict[Role, frozenset[Right]] = {
     Role.ADMINISTRATOR: frozenset(Right),
     Role.OPERATOR: frozenset(
-        {Right.MAILS_READ, Right.QUEUE_READ, Right.QUEUE_STEER, Right.CONFIG_READ, Right.PROFILE_TEST}
+        {
+            Right.MAILS_READ,
+            Right.QUEUE_READ,
+            Right.QUEUE_STEER,
+            Right.CONFIG_READ,
+            Right.REPLAY,
+            Right.PROFILE_TEST,
+        }
     ),
     Role.AUDITOR: frozenset(
-        {Right.MAILS_READ, Right.QUEUE_READ, Right.CONFIG_READ, Right.KEYS_READ, Right.AUDIT_READ, Right.USERS_READ}
+        {
+            Right.MAILS_READ,
+            Right.QUEUE_READ,
+            Right.CONFIG_READ,
+            Right.REPLAY,
+            Right.KEYS_READ,
+            Right.AUDIT_READ,
+            Right.USERS_READ,
+        }
     ),
     Role.HELPDESK: frozenset({Right.MAILS_READ}),
 }

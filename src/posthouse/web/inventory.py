@@ -1,33 +1,19 @@
-"""`server-profiles` and `rule-explanations`: what is in force, and what it would do with a mail."""
+"""`server-profiles`: what is in force."""
 
 from http import HTTPStatus
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-from posthouse.core.explanation import explain, explanation_json
-from posthouse.core.faults import Fault, InvalidInput
+from posthouse.core.faults import InvalidInput
 from posthouse.core.fields import name_key
 from posthouse.core.inventory import Inventory, build_inventory
-from posthouse.core.network import parse_client
-from posthouse.core.policy import Decision
-from posthouse.core.preference import Rotation, order
-from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_advice import advice_json, advise_profile
-from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import StoredInventory, StoredProfile
-from posthouse.settings import NodeSettings
 from posthouse.web.auth import Right, guarded
 from posthouse.web.paging import LARGEST_PAGE, AfterName, ListLimit, page_after
-from posthouse.web.problems import Json, Problem, invalid
+from posthouse.web.problems import Json, Problem
 from posthouse.web.states import profile_state, server_texts
 from posthouse.web.tools import Tools, WebTools
 
 router = guarded(Right.CONFIG_READ)
-
-RECIPIENTS_EXPLAINED = 100
-
-_Text = Annotated[str, StringConstraints(strict=True, max_length=1000)]
 
 _PROFILE = {
     "name": "exchange",
@@ -85,23 +71,6 @@ _STATE = {
         }
     ],
 }
-
-
-class Question(BaseModel):
-    """A mail that might come."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        populate_by_name=True,
-        json_schema_extra={
-            "examples": [{"client": "192.0.2.7", "from": "a@example.net", "to": ["b@ours.example"], "helo": "mx"}]
-        },
-    )
-
-    client: Annotated[_Text, Field(description="IP address of the client")]
-    sender: Annotated[_Text, Field(alias="from", description="reverse-path; empty for the null reverse-path")]
-    to: Annotated[list[_Text], Field(min_length=1, max_length=RECIPIENTS_EXPLAINED, description="recipients")]
-    helo: Annotated[_Text, Field(description="name given at EHLO; no condition looks at it")] = ""
 
 
 @router.get(
@@ -166,53 +135,6 @@ def get_profile_advice(tools: Tools, name: str) -> Json:
     return Json({"items": [advice_json(advice) for advice in advise_profile(profile)], "next": None})
 
 
-@router.post(
-    "/rule-explanations",
-    summary="Why which rule matches, condition by condition, and what would happen",
-    responses={
-        200: {
-            "description": "One item per recipient",
-            "content": {
-                "application/json": {
-                    "example": {
-                        "items": [
-                            {
-                                "asked": "b@ours.example",
-                                "address": "b@ours.example",
-                                "accepted": True,
-                                "rule": "inbound",
-                                "profile": "exchange",
-                                "preference": "failover",
-                                "servers": ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"],
-                                "outcome": 'rule "inbound" relays by server profile "exchange".',
-                                "rules": [
-                                    {
-                                        "rule": "inbound",
-                                        "looked_at": True,
-                                        "matched": True,
-                                        "conditions": [
-                                            {"name": "clients", "met": True, "sentence": "Any client is allowed."}
-                                        ],
-                                    }
-                                ],
-                            }
-                        ],
-                        "next": None,
-                    }
-                }
-            },
-        }
-    },
-)
-def explain_rules(tools: Tools, question: Question) -> Json:
-    """Nothing is sent and nothing is kept."""
-    faults = _question_faults(question)
-    if faults:
-        raise invalid(faults)
-    inventory = snapshot(tools.inventory.load())
-    return Json({"items": [_answer(inventory, tools.settings, question, to) for to in question.to], "next": None})
-
-
 def stored_profile(tools: WebTools, name: str) -> StoredProfile:
     """By name, case ignored; 404 if there is none."""
     for profile in tools.inventory.load().profiles:
@@ -232,45 +154,3 @@ def snapshot(stored: StoredInventory) -> Inventory:
         return build_inventory(stored.revision, [(p.document, p.revision) for p in stored.profiles], stored.rules)
     except InvalidInput as error:
         raise Problem(HTTPStatus.CONFLICT, "The stored inventory is not valid.", error.faults) from error
-
-
-def _answer(inventory: Inventory, settings: NodeSettings, question: Question, to: str) -> dict[str, object]:
-    own = settings.own_mail
-    explanation = explain(inventory.policy, question.client, question.sender, to, own.postmaster if own else None)
-    decision = explanation.decision
-    name = _relay_profile(decision, settings)
-    profile = inventory.next_hop(name)
-    return {
-        "asked": to,
-        **explanation_json(explanation),
-        "accepted": bool(name),
-        "profile": name or None,
-        "preference": profile.preference.value if profile else None,
-        "servers": list(_first_order(profile)) if profile else [],
-    }
-
-
-def _relay_profile(decision: Decision, settings: NodeSettings) -> str:
-    if decision.rule is not None:
-        return decision.rule.relay_profile
-    return settings.own_mail.profile if decision.own_postmaster and settings.own_mail else ""
-
-
-def _first_order(profile: ServerProfile) -> tuple[str, ...]:
-    """The order of a first attempt; for random-start one of the possible ones, starting at the first server."""
-    return order(profile.preference, profile.server_texts, Rotation(), 0.0)
-
-
-def _question_faults(question: Question) -> list[Fault]:
-    faults = []
-    if parse_client(question.client) is None:
-        rule = "The client is no IP address."
-        faults.append(Fault("client", question.client[:200], rule, "Write it like 192.0.2.7 or 2001:db8::7."))
-    addresses = [("from", question.sender)] if question.sender else []
-    addresses += [(f"to[{at}]", address) for at, address in enumerate(question.to)]
-    for field, address in addresses:
-        if address.casefold() == "postmaster" and field != "from":
-            continue
-        if parse_mailbox(address, smtputf8=True) is None:
-            faults.append(Fault(field, address[:200], "This is no mail address.", "Write it like local@domain."))
-    return faults

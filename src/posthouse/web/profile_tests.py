@@ -1,7 +1,9 @@
 """TEST of server profiles: `server-profile-tests` for one that is not saved, `server-profiles/{name}/test`.
 
-A saved secret goes only to servers that it was entered for. References to the environment and to files are read on
-this node, so only who may change the configuration may give new ones: else a TEST would read any file to them.
+A saved secret goes only to servers that it was entered for, and by no weaker way (`core/protection`); for who may not
+change the configuration it goes as it is saved. What a profile has this node read (references to the environment and
+to files, `tls_ca`, the socket of a clamd) only who may change the configuration may give anew: else a TEST would tell
+of any file.
 Standards: design 2.11 and section 4.
 """
 
@@ -14,10 +16,12 @@ from fastapi import Body, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from posthouse.core.faults import Fault
-from posthouse.core.kept_secret import keep_secrets, with_secrets
-from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile, parse_profile
+from posthouse.core.fields import indexed
+from posthouse.core.kept_secret import ENTER_AGAIN, has_use, keep_secrets, with_secrets
+from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile, parse_profile, profile_json
 from posthouse.core.profile_test import Inquiry, ProfileResult, result_json
-from posthouse.core.service_type import ServiceType
+from posthouse.core.protection import weaker_way
+from posthouse.core.service_type import TLS_SETTINGS, ServiceType
 from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import Key, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
@@ -34,6 +38,8 @@ TESTS, PER_SECONDS = 60, 60.0
 
 Document = Mapping[str, object]
 
+_OF_THE_WAY = ("servers", "tls", *sorted(TLS_SETTINGS), "username", "client_certificate", "allow_plaintext_auth")
+"""Properties that decide who gets a secret, and how."""
 _ASKED = {"mail_from": "me@ours.example", "rcpt_to": "postmaster@ours.example"}
 _UNSAVED = {"name": "exchange", "type": "smtp", "servers": ["10.0.0.1"], "tls": "starttls-required", **_ASKED}
 _RESULT = {
@@ -121,8 +127,8 @@ async def try_saved(
         ),
     ] = None,
 ) -> Json:
-    """Fields that are not given are as saved, null removes one. A saved secret is kept unless a server is new: then
-    it has to be entered again."""
+    """Fields that are not given are as saved, null removes one. A saved secret is kept unless a server is new or
+    reached by a way that protects it less: then it has to be entered again."""
     profile = await run_in_threadpool(stored_profile, tools, name)
     return await _tested(tools, key, rate, _read(tools, key, body or {}, profile), saved=not body)
 
@@ -167,13 +173,14 @@ def _read(tools: WebTools, key: Key, body: Document, saved: StoredProfile | None
     document = dict(given)
     if saved is not None:
         document = {**saved.document, **given}
-        if document.get("username") is None and "password" not in given:
-            document.pop("password", None)
+        for name in SECRET_FIELDS:
+            if name not in given and not has_use(document, name):
+                document.pop(name, None)
     kept, kept_faults = keep_secrets(document, saved.document if saved else None, "")
     profile, found = parse_profile(kept, "")
     faults += [*found, *kept_faults]
     if profile is not None:
-        faults += _reference_faults(profile, given, saved)
+        faults += _reference_faults(kept, given, saved)
         if profile.type not in (types := tools.profile_test.types):
             remedy = f"These types can be tested: {', '.join(types) or 'none'}."
             faults.append(Fault("type", profile.type.value, "not built yet", remedy))
@@ -182,41 +189,56 @@ def _read(tools: WebTools, key: Key, body: Document, saved: StoredProfile | None
             faults.append(Fault("rcpt_to", inquiry.rcpt_to, rule, "Leave out rcpt_to and mail_from."))
     if profile is None or faults:
         raise invalid(faults)
-    _check_references(key, given, saved)
+    _check_references(key, profile, given, saved)
     if saved is not None:
+        _check_way(key, profile, given, saved)
         secrets = {name: secret for name, secret in saved.secrets.items() if kept.get(name) == KEPT}
         profile = replace(with_secrets(profile, secrets), revision=saved.revision)
     return _Asked(profile, inquiry)
 
 
-def _reference_faults(profile: ServerProfile, given: Document, saved: StoredProfile | None) -> list[Fault]:
-    """A saved reference goes to no new server either, unless it is given again."""
-    if saved is None:
+def _reference_faults(kept: Document, given: Document, saved: StoredProfile | None) -> list[Fault]:
+    """A saved reference goes to no new server and by no weaker way either, unless it is given again."""
+    names = [name for name in SECRET_FIELDS if name not in given and kept.get(name) not in (None, KEPT)]
+    if saved is None or not names or not (rule := weaker_way(kept, saved.document)):
         return []
+    return [Fault(name, "***", rule, ENTER_AGAIN) for name in names]
+
+
+def _check_way(key: Key, profile: ServerProfile, given: Document, saved: StoredProfile) -> None:
+    """403 where a key that may not change the configuration would have a saved secret go another way than saved."""
+    used = [name for name in SECRET_FIELDS if given.get(name, KEPT) == KEPT and getattr(profile, name) is not None]
     before, _ = parse_profile(saved.document, "")
-    known = {(server.host, server.port) for server in before.servers} if before is not None else set()
-    added = [str(server) for server in profile.servers if (server.host, server.port) not in known]
-    if not added:
-        return []
-    rule = f"A saved secret is not sent to a server that it was not entered for: {', '.join(added)}."
-    return [
-        Fault(name, "***", rule, "Enter the secret again.")
-        for name in SECRET_FIELDS
-        if getattr(profile, name) is not None and name not in given and saved.document.get(name) not in (None, KEPT)
-    ]
+    if may(key.role, Right.CONFIG_CHANGE) or not used:
+        return
+    now, then = profile_json(profile), profile_json(before) if before is not None else saved.document
+    rule = f"The role {key.role} may have a saved secret used only as it is saved."
+    remedy = f"Leave it out, or give {' and '.join(used)} as a text."
+    faults = [Fault(name, "", rule, remedy) for name in _OF_THE_WAY if now.get(name) != then.get(name)]
+    if faults:
+        raise Problem(HTTPStatus.FORBIDDEN, "A saved secret is refused for a changed profile.", faults)
 
 
-def _check_references(key: Key, given: Document, saved: StoredProfile | None) -> None:
-    """403 where a key that may not change the configuration would have this node read a secret for it."""
+def _check_references(key: Key, profile: ServerProfile, given: Document, saved: StoredProfile | None) -> None:
+    """403 where a key that may not change the configuration would have this node read a file or a secret for it."""
     if may(key.role, Right.CONFIG_CHANGE):
         return
+    before: Document = saved.document if saved is not None else {}
     faults = [
         Fault(name, "", f"The role {key.role} may not have this node read a secret.", "Leave it out, or give a text.")
         for name in SECRET_FIELDS
         if isinstance(given.get(name), Mapping) and given[name] != KEPT
     ]
+    if profile.tls_ca and profile.tls_ca != before.get("tls_ca"):
+        rule = f"The role {key.role} may not have this node read a file."
+        faults.append(Fault("tls_ca", "", rule, "Leave it out, or pin the certificate."))
+    known = before.get("servers")
+    for field, server in indexed("servers", profile.servers):
+        if not server.host and str(server) not in (known if isinstance(known, list | tuple) else ()):
+            rule = f"The role {key.role} may not have this node open a socket file."
+            faults.append(Fault(field, "", rule, "Give host and port, or a socket that is saved."))
     if faults:
-        raise Problem(HTTPStatus.FORBIDDEN, "A reference to a secret is refused.", faults)
+        raise Problem(HTTPStatus.FORBIDDEN, "A reference to what this node can read is refused.", faults)
 
 
 def _inquiry(tools: WebTools, body: Document) -> tuple[Inquiry | None, list[Fault]]:

@@ -10,7 +10,20 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from posthouse.web import audit, config, health, inventory, keys, mails, profile_tests, queue, rules, users
+from posthouse.web import (
+    audit,
+    config,
+    explanations,
+    health,
+    inventory,
+    keys,
+    mails,
+    profile_tests,
+    queue,
+    replays,
+    rules,
+    users,
+)
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -19,6 +32,8 @@ PREFIX = "/api/v1"
 
 _ROUTERS = (
     inventory.router,
+    explanations.router,
+    replays.router,
     profile_tests.router,
     mails.router,
     queue.router,

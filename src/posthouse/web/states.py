@@ -84,14 +84,14 @@ class Waiting:
         ]
         if not waiting:
             return None
-        told = [f"{server}: {_not_now(waiting[0][server])}" for server in servers[:SERVERS_TOLD]]
+        told = [f"{server}: {why_not_now(waiting[0][server])}" for server in servers[:SERVERS_TOLD]]
         if len(servers) > SERVERS_TOLD:
             told.append(f"and {len(servers) - SERVERS_TOLD} more servers")
         part_of = f" (on {len(waiting)} of {len(workers)} workers)" if len(waiting) < len(workers) else ""
         return "; ".join(told) + part_of
 
 
-def _not_now(facts: Facts) -> str:
+def why_not_now(facts: Facts) -> str:
     """Why no mail goes to a server now, and until when."""
     why = text(facts, "not_now")
     probes = _moments((part(facts, name) for name in ("endpoint", "identity")), "next_probe")

@@ -298,6 +298,28 @@ def test_profile_test_of_a_file_does_not_save_it(cli: CommandLine, tmp_path: Pat
     assert "new, archive" in both.err
 
 
+@pytest.mark.parametrize(
+    ("profile", "secret"),
+    [
+        ({"type": "smtp", "servers": ["10.0.0.7"], "username": "u"}, "password"),
+        ({"type": "metadefender-core", "servers": ["10.0.0.7"]}, "api_key"),
+        ({"type": "metadefender-vault", "servers": ["10.0.0.7"]}, "api_key"),
+    ],
+)
+def test_profile_test_of_a_file_uses_the_stored_secret_that_applying_it_would_keep(
+    cli: CommandLine, tmp_path: Path, profile: dict[str, object], secret: str
+) -> None:
+    with_secret, without = tmp_path / "with.json", tmp_path / "without.json"
+    with_secret.write_text(json.dumps({"server_profiles": [{"name": "mine", **profile, secret: "hunter2"}]}))
+    without.write_text(json.dumps({"name": "mine", **profile}))
+    with cli.node():
+        assert cli("config", "apply", str(with_secret)).code == 0
+        ran = cli("profile", "test", "--file", str(without))
+    assert ran.code == 0, ran
+    ((tested, _, _),) = cli.rest.tester.tested
+    assert getattr(tested, secret).source == "stored"
+
+
 def test_profile_test_asks_which_and_hands_faults_on(cli: CommandLine) -> None:
     with cli.node():
         assert cli("profile", "test").code == 2

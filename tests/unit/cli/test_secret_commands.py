@@ -61,6 +61,17 @@ def test_rotate_refuses_what_it_cannot_do_and_says_what_to_do(
     assert not (cli.folder / KEY_FILE).exists()
 
 
+def test_rotate_in_a_database_without_secrets_keeps_the_key(cli: CommandLine) -> None:
+    store_one(cli.folder)
+    before = (cli.folder / KEY_FILE).read_bytes()
+    (cli.folder / "shared.db").unlink()
+    ran = cli("secret", "rotate")
+    assert ran.code == 1
+    assert "Nothing was changed: no secret is stored in this database." in ran.err
+    assert "--database" in ran.err
+    assert (cli.folder / KEY_FILE).read_bytes() == before
+
+
 def test_doctor_tells_whether_stored_secrets_can_be_read(cli: CommandLine) -> None:
     store_one(cli.folder)
 

@@ -60,8 +60,102 @@ def test_a_stored_secret_is_not_kept_for_a_host_that_is_new(servers: list[str], 
 
 
 def test_fewer_servers_and_other_spellings_of_the_same_are_no_change_of_host() -> None:
-    assert kept({**GIVEN, "servers": ["smtp://MAIL.example:465"]})[1] == []
+    assert kept({**GIVEN, "servers": ["smtps://MAIL.example"]})[1] == []
     assert kept({**GIVEN, "servers": ["smtp://10.0.0.1:25"]})[1] == []
+
+
+REQUIRED: dict[str, object] = {"tls": "starttls-required"}
+OPTIONAL: dict[str, object] = {"tls": "starttls-optional"}
+VERIFIED: dict[str, object] = {**OPTIONAL, "tls_verify": "verify"}
+UNVERIFIED: dict[str, object] = {**REQUIRED, "tls_verify": "none"}
+PINNED: dict[str, object] = {**REQUIRED, "tls_verify": "pinned", "tls_pin": "0a" * 32}
+IMPLICIT: dict[str, object] = {"servers": ["smtps://10.0.0.1:25"]}
+PLAIN: dict[str, object] = {"allow_plaintext_auth": True}
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (IMPLICIT, {}),
+        (IMPLICIT, OPTIONAL),
+        (IMPLICIT, {**IMPLICIT, "tls_verify": "none"}),
+        (REQUIRED, OPTIONAL),
+        (REQUIRED, VERIFIED),
+        (REQUIRED, {}),
+        (UNVERIFIED, OPTIONAL),
+        (OPTIONAL, {}),
+        (VERIFIED, OPTIONAL),
+        ({}, PLAIN),
+        (OPTIONAL, PLAIN),
+        (REQUIRED, UNVERIFIED),
+        (PINNED, UNVERIFIED),
+        (PINNED, REQUIRED),
+        (PINNED, {**PINNED, "tls_pin": "0b" * 32}),
+        (REQUIRED, PINNED),
+        (REQUIRED, {**REQUIRED, "tls_ca": "/ca.pem"}),
+        ({**REQUIRED, "tls_ca": "/ca.pem"}, REQUIRED),
+        (REQUIRED, {**REQUIRED, "tls_name": "other.example"}),
+        ({**REQUIRED, "tls_name": "other.example"}, REQUIRED),
+    ],
+)
+@pytest.mark.parametrize("password", [{}, {"password": {"set": True}}])
+def test_a_stored_secret_is_not_kept_for_a_weaker_way_to_the_same_server(
+    before: dict[str, object], now: dict[str, object], password: dict[str, object]
+) -> None:
+    stored = {**GIVEN, "servers": ["smtp://10.0.0.1:25"], "password": {"set": True}, **before}
+    _, (fault,) = keep_secrets({**GIVEN, **now, **password}, stored, "p")
+    assert (fault.field, fault.remedy) == ("p.password", "Enter the secret again.")
+    assert "10.0.0.1:25" in fault.rule
+    assert kept({**GIVEN, **now, "password": "canary"}, stored)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, OPTIONAL),
+        ({}, {**UNVERIFIED, "tls_ca": "/ca.pem"}),
+        ({}, IMPLICIT),
+        (PLAIN, {}),
+        (PLAIN, PLAIN),
+        (OPTIONAL, REQUIRED),
+        (OPTIONAL, PINNED),
+        (UNVERIFIED, PINNED),
+        (UNVERIFIED, {**UNVERIFIED, "tls_ca": "/ca.pem"}),
+        (VERIFIED, REQUIRED),
+        (REQUIRED, IMPLICIT),
+        (IMPLICIT, REQUIRED),
+        (IMPLICIT, {**IMPLICIT, "tls": "starttls-optional", "allow_plaintext_auth": True}),
+        (REQUIRED, {**REQUIRED, "allow_plaintext_auth": True}),
+        (REQUIRED, {**REQUIRED, "tls_name": "10.0.0.1"}),
+        (PINNED, {**PINNED, "tls_pin": "0A:" * 31 + "0A", "tls_name": "other.example"}),
+        (REQUIRED, {**REQUIRED, "client_certificate": True, "tls_min": "1.3", "pool": {"enabled": True}}),
+    ],
+)
+def test_a_way_that_protects_as_well_keeps_the_secret(before: dict[str, object], now: dict[str, object]) -> None:
+    stored = {**GIVEN, "servers": ["smtp://10.0.0.1:25"], "password": {"set": True}, **before}
+    assert kept({**GIVEN, **now}, stored) == (KEPT, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "now", "fields"),
+    [
+        ("metadefender-core", "https://h:8008", "http://h:8008", ["p.api_key"]),
+        ("metadefender-core", "http://h:8008", "https://h:8008", []),
+        ("metadefender-core", "https://h:8008", "https://h:8009", ["p.api_key"]),
+        ("metadefender-vault", "https://h:8010/vault_rest", "http://h:8010/vault_rest", ["p.api_key"]),
+        ("metadefender-vault", "https://h:8010/vault_rest", "https://h:8010/other", ["p.api_key"]),
+        ("metadefender-vault", "https://h:8010/vault_rest", "https://h", []),
+    ],
+)
+def test_a_key_stays_with_its_scheme_port_and_path(kind: str, before: str, now: str, fields: list[str]) -> None:
+    stored = {"name": "x", "type": kind, "servers": [before], "api_key": {"set": True}}
+    _, faults = keep_secrets({"name": "x", "type": kind, "servers": [now]}, stored, "p")
+    assert [fault.field for fault in faults] == fields
+
+
+def test_what_is_not_valid_has_its_own_fault_only() -> None:
+    for spoiled in ({"tls": "starttls"}, {"tls": 1}, {**REQUIRED, "servers": ["10.0.0.1", 7]}):
+        assert kept({**GIVEN, **spoiled}, {**STORED, **REQUIRED})[1] == []
 
 
 def test_applying_a_document_keeps_the_secret_and_tells_faults_where_they_stand() -> None:

@@ -132,6 +132,15 @@ def test_a_vault_has_exactly_one_server() -> None:
     assert "exactly one" in fault.rule
 
 
+def test_too_many_servers_are_told_once() -> None:
+    for kind in ("smtp", "metadefender-core", "clamav"):
+        assert faults(type=kind, servers=[f"h{number}" for number in range(100)]) == []
+        (fault,) = faults(type=kind, servers=[f"h{number}" for number in range(101)])
+        assert fault.field == "p.servers"
+        assert "100" in fault.rule
+        assert "exactly one" not in fault.rule
+
+
 def test_a_vault_needs_its_key() -> None:
     assert [f.field for f in faults(type="metadefender-vault", servers=["http://a"])] == ["p.api_key"]
 

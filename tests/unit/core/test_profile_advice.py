@@ -68,10 +68,26 @@ def test_advice_tells_the_field_and_what_might_be_better(given: dict[str, object
     assert not found.grave
 
 
-def test_a_password_in_clear_text_is_grave_whatever_the_servers_are() -> None:
-    for more in ({}, {"servers": ["smtps://h"]}):
+def test_a_password_in_clear_text_is_grave() -> None:
+    for more in ({}, {"servers": ["smtps://h", "smtp://h"]}):
         (found,) = advice(**LOGIN, allow_plaintext_auth=True, **more)
         assert advice_json(found) == {"field": "allow_plaintext_auth", "sentence": found.sentence, "grave": True}
+        assert "may be sent in clear text" in found.sentence
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {**LOGIN, "servers": ["smtps://h"]},
+        {**LOGIN, "tls": "starttls-required"},
+        {**LOGIN, "tls": "starttls-optional", "tls_verify": "verify"},
+        {},
+    ],
+)
+def test_where_no_password_is_sent_in_clear_text_none_is_said_to_be(given: dict[str, object]) -> None:
+    (found,) = advice(**given, allow_plaintext_auth=True)
+    assert (found.field, found.grave) == ("allow_plaintext_auth", False)
+    assert "not needed" in found.sentence
 
 
 def test_all_advice_is_given_at_once_servers_first() -> None:

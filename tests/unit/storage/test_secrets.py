@@ -11,8 +11,9 @@ from cryptography.fernet import Fernet
 from posthouse.core.fields import Secret
 from posthouse.ports import SecretKeyUnusable, SecretUnreadable
 from posthouse.storage import files
+from posthouse.storage.inventory import Inventory
 from posthouse.storage.open import SharedStore, open_shared
-from posthouse.storage.secrets import CREDENTIAL, KEY_FILE, VARIABLE, Keyring
+from posthouse.storage.secrets import CREDENTIAL, KEY_FILE, LOCK_FILE, NEW_FILE, VARIABLE, Keyring
 
 CANARY = "canary-in-a-coal-mine"
 PROFILE: dict[str, object] = {"name": "x", "type": "smtp", "servers": ["smtp://h:25"], "username": "u"}
@@ -34,7 +35,7 @@ def test_the_file_is_made_with_the_first_secret_and_only_for_us(tmp_path: Path) 
     assert CANARY not in token
     assert keyring.unseal(token) == CANARY
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == [KEY_FILE], "nothing else is left behind"
+    assert sorted(os.listdir(tmp_path)) == [KEY_FILE, LOCK_FILE], "nothing else is left behind"
     assert Keyring(str(tmp_path), {}).unseal(token) == CANARY
 
 
@@ -51,7 +52,7 @@ def test_of_many_processes_that_start_at_once_all_use_one_key(tmp_path: Path) ->
         tokens = list(threads.map(lambda _: Keyring(str(tmp_path), {}).seal(CANARY, may_make=True), range(64)))
     assert len(key_file(tmp_path)) == 1
     assert {Keyring(str(tmp_path), {}).unseal(token) for token in tokens} == {CANARY}
-    assert os.listdir(tmp_path) == [KEY_FILE]
+    assert sorted(os.listdir(tmp_path)) == [KEY_FILE, LOCK_FILE]
 
 
 def test_the_environment_comes_before_the_credential_and_that_before_the_file(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_a_key_that_changes_while_the_program_runs_is_read_again(tmp_path: Path)
     running = Keyring(str(tmp_path), {})
     old = running.seal(CANARY, may_make=True)
     assert running.unseal(old) == CANARY
-    with Keyring(str(tmp_path), {}).rotating() as rotation:
+    with Keyring(str(tmp_path), {}).rotating(lambda: [("x", old)]) as rotation:
         new = rotation.renew(old)
     assert running.unseal(old) == CANARY, "until the snapshot with the new one is in force"
     assert running.unseal(new) == CANARY
@@ -141,6 +142,31 @@ def test_the_same_text_is_known_and_what_cannot_be_read_is_not_the_same(tmp_path
     assert not keyring.same(token, CANARY + "x")
     (tmp_path / KEY_FILE).unlink()
     assert not Keyring(str(tmp_path), {}).same(token, CANARY)
+
+
+def test_nothing_is_stored_under_a_key_that_does_not_fit_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = stored(tmp_path)
+    shared.keyring.unseal(token(shared))
+    first, second = {**PROFILE, "password": {"set": True}}, {**PROFILE, "name": "y", "password": {"set": True}}
+
+    def replace(profiles: list[dict[str, object]], **texts: str) -> None:
+        secrets = {name: {"password": Secret("text", text)} for name, text in texts.items()}
+        revision = shared.inventory.revision()
+        shared.inventory.replace(profiles, [], expected_revision=revision, by="op", now=2.0, secrets=secrets)
+
+    monkeypatch.setenv(VARIABLE, other := new_key())
+    with pytest.raises(SecretKeyUnusable, match="does not fit what is stored") as caught:
+        replace([first, second], y="another")
+    assert "enter every stored secret again at once" in caught.value.remedy
+    assert shared.inventory.revision() == 1
+    replace([first, second], x=CANARY, y="another")
+    tokens = [p.secrets["password"].token for p in shared.inventory.load().profiles]
+    assert [Keyring(str(tmp_path), {VARIABLE: other}).unseal(each) for each in tokens] == [CANARY, "another"], (
+        "entered again: not left under a key that only this process has seen"
+    )
+    shared.close()
 
 
 # --- rotation --------------------------------------------------------------------------------------------
@@ -191,6 +217,10 @@ def stored(folder: Path) -> SharedStore:
     return shared
 
 
+def key_files(folder: Path) -> set[str]:
+    return {name for name in os.listdir(folder) if name.startswith("secret.")} - {LOCK_FILE}
+
+
 def token(shared: SharedStore) -> str:
     return shared.inventory.load().profiles[0].secrets["password"].token
 
@@ -236,21 +266,58 @@ def test_a_rotation_may_be_interrupted_at_each_step(tmp_path: Path) -> None:
         assert Keyring(str(folder), {}).unseal(token(shared)) == CANARY, f"stopped before call {number}"
         assert running.unseal(token(shared)) == CANARY
         keys_left.append(len(key_file(folder)))
+        assert key_files(folder) - {NEW_FILE} == {KEY_FILE}, "no other name ever holds a key"
         shared.inventory.rotate_secrets(by="op", now=3.0)
         assert len(key_file(folder)) == 1
+        assert key_files(folder) == {KEY_FILE}
         assert Keyring(str(folder), {}).unseal(token(shared)) == CANARY
         shared.close()
         if not stopped:
             break
-    # Write, sync, rename, sync of the folder; commit; the same four again; not stopped.
-    assert keys_left == [1, 1, 1, 2, 2, 2, 2, 2, 1, 1]
+    # Unlink, write, sync, rename, sync of the folder; commit; the same five again; not stopped.
+    assert keys_left == [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 1, 1]
+
+
+def test_a_file_that_an_interrupted_rotation_left_is_written_anew_and_no_link_is_followed(tmp_path: Path) -> None:
+    shared = stored(tmp_path)
+    foreign = tmp_path / "foreign"
+    foreign.write_text("as it was")
+    (tmp_path / NEW_FILE).symlink_to(foreign)
+    shared.inventory.rotate_secrets(by="op", now=2.0)
+    assert key_files(tmp_path) == {KEY_FILE}
+    assert Keyring(str(tmp_path), {}).unseal(token(shared)) == CANARY
+    (tmp_path / LOCK_FILE).unlink()
+    (tmp_path / LOCK_FILE).symlink_to(foreign)
+    with pytest.raises(OSError):
+        shared.inventory.rotate_secrets(by="op", now=2.0)
+    assert foreign.read_text() == "as it was"
+    shared.close()
+
+
+def test_what_root_writes_belongs_to_the_owner_of_the_data_dir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = stored(tmp_path)
+    given: list[tuple[str, int, int]] = []
+
+    def give(descriptor: int, user: int, group: int) -> None:
+        given.append((os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2], user, group))
+
+    monkeypatch.setattr(os, "fchown", give)
+    owner = tmp_path.stat()
+    for user in (0, 1000):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        shared.inventory.rotate_secrets(by="op", now=2.0)
+    ours = (owner.st_uid, owner.st_gid)
+    assert given == [(LOCK_FILE, *ours), (NEW_FILE, *ours), (NEW_FILE, *ours)]
+    shared.close()
 
 
 def test_what_is_stored_while_the_key_changes_is_not_lost(tmp_path: Path) -> None:
     shared = stored(tmp_path)
     console = open_shared(str(tmp_path), "sqlite")
     console.keyring.unseal(token(shared))
-    with shared.keyring.rotating():
+    with shared.keyring.rotating(lambda: [("x", token(shared))]):
         revision = console.inventory.revision()
         document = {**PROFILE, "password": {"set": True}}
         secrets = {"x": {"password": Secret("text", "another")}}
@@ -263,10 +330,11 @@ def test_what_is_stored_while_the_key_changes_is_not_lost(tmp_path: Path) -> Non
 def test_a_secret_that_no_key_fits_stops_the_rotation_and_is_named(tmp_path: Path) -> None:
     shared = stored(tmp_path)
     lost = key_file(tmp_path)
-    (tmp_path / KEY_FILE).write_text(new_key())
+    (tmp_path / KEY_FILE).write_text(other := new_key())
     with pytest.raises(SecretUnreadable, match="server profile 'x'"):
         shared.inventory.rotate_secrets(by="op", now=2.0)
     assert shared.inventory.revision() == 1
+    assert (tmp_path / KEY_FILE).read_text() == other, "whatever it is for, nothing is added and nothing dropped"
     with (tmp_path / KEY_FILE).open("a") as file:
         file.write("\n".join(["", *lost]))
     assert shared.inventory.rotate_secrets(by="op", now=2.0).secrets == 1
@@ -288,6 +356,25 @@ def test_a_key_that_posthouse_cannot_change_needs_a_second_one(
     assert Keyring(str(tmp_path), {VARIABLE: new}).unseal(token(shared)) == CANARY
     assert not (tmp_path / KEY_FILE).exists()
     shared.close()
+
+
+def test_a_database_without_secrets_is_the_wrong_one_and_takes_no_key_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = stored(tmp_path)
+    before = (tmp_path / KEY_FILE).read_bytes()
+    (tmp_path / "other").mkdir()
+    other = open_shared(str(tmp_path / "other"), "sqlite")
+    inventory = Inventory(other.database, shared.keyring)
+    for environ in ("", f"{new_key()},{before.decode().strip()}"):
+        monkeypatch.setenv(VARIABLE, environ)
+        with pytest.raises(SecretKeyUnusable, match="no secret is stored in this database") as caught:
+            inventory.rotate_secrets(by="op", now=2.0)
+        assert "--database" in caught.value.remedy
+    assert (tmp_path / KEY_FILE).read_bytes() == before
+    assert other.inventory.revision() == 0
+    for each in (shared, other):
+        each.close()
 
 
 def test_without_a_key_there_is_nothing_to_rotate(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ STRANGE_JSON = [
     b'{"client": "::1%\\u0001", "from": "", "to": ["@", "a@", "a@b@c", "\\u202e@x"]}',
     b'{"server_profiles": {"a": 1}, "rules": [[], {}, {"name": []}]}',
 ]
-POSTS = ["config/diff", "config/apply", "queue/retry", "queue/reroute", "rule-explanations", "keys"]
+POSTS = ["config/diff", "config/apply", "queue/retry", "queue/reroute", "rule-explanations", "rule-replays", "keys"]
 
 
 @pytest.mark.parametrize("path", POSTS)

@@ -59,6 +59,7 @@ TABLE = (
     Row("DELETE", "rules/{name}", ADMINISTRATOR, at="rules/inbound"),
     Row("POST", "rules/{name}/move", ADMINISTRATOR, {"position": 1}, at="rules/inbound/move"),
     Row("POST", "rule-explanations", READERS, QUESTION),
+    Row("POST", "rule-replays", READERS, {"inventory": {}}),
     Row("GET", "config", READERS),
     Row("POST", "config/diff", READERS, INVENTORY),
     Row("POST", "config/apply", ADMINISTRATOR, INVENTORY),

@@ -132,7 +132,7 @@ def test_there_must_be_such_a_profile() -> None:
 
 def test_a_stored_secret_is_used_for_its_own_servers() -> None:
     rest = with_password("hunter2")
-    assert posted(rest, SAVED, {"tls": "starttls-optional", "servers": ["10.0.0.1"]}).status_code == 200
+    assert posted(rest, SAVED, {"tls_min": "1.3", "servers": ["10.0.0.1"]}).status_code == 200
     ((profile, _, _),) = rest.tester.tested
     assert profile.password is not None
     assert profile.password.source != "set"
@@ -149,6 +149,59 @@ def test_a_saved_secret_is_never_sent_to_a_changed_host(password: object, server
     assert rest.tester.tested == []
     assert posted(rest, SAVED, {"servers": servers, "password": "again"}).status_code == 200
     assert {str(profile.password and profile.password.value) for profile, _, _ in rest.tester.tested} == {"again"}
+
+
+@pytest.mark.parametrize("password", ["hunter2", {"env": "RELAY"}, {"file": "/run/credentials/relay"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tls": "starttls-optional"},
+        {"tls": "none", "allow_plaintext_auth": True},
+        {"tls_verify": "none"},
+        {"tls_ca": "/tmp/mine.pem"},
+        {"tls_name": "mine.example"},
+    ],
+)
+def test_a_saved_secret_is_never_sent_by_a_weaker_way(password: object, changes: dict[str, object]) -> None:
+    rest = with_password(password)
+    answer = posted(rest, SAVED, changes)
+    assert answer.status_code == 422
+    assert [(fault["field"], fault["remedy"]) for fault in answer.json()["errors"]] == [
+        ("password", "Enter the secret again.")
+    ]
+    assert rest.tester.tested == []
+    assert posted(rest, SAVED, {**changes, "password": "again"}).status_code == 200
+
+
+@pytest.mark.parametrize("password", ["hunter2", {"env": "RELAY"}])
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"servers": ["10.0.0.1"]}, "servers"),
+        ({"servers": ["smtps://10.0.0.1:25", "10.0.0.2:2525"]}, "servers"),
+        ({"tls_min": "1.3"}, "tls_min"),
+        ({"tls_verify": "verify"}, "tls_verify"),
+        ({"username": "other"}, "username"),
+        ({"client_certificate": True}, "client_certificate"),
+        ({"allow_plaintext_auth": True}, "allow_plaintext_auth"),
+    ],
+)
+def test_an_operator_tests_with_a_saved_secret_only_what_is_saved(
+    password: object, changes: dict[str, object], field: str
+) -> None:
+    rest = with_password(password)
+    answer = posted(rest, SAVED, changes, "operator")
+    assert answer.status_code == 403
+    assert faults(answer) == [field]
+    assert rest.tester.tested == []
+    assert posted(rest, SAVED, {**changes, "password": "again"}, "operator").status_code == 200
+    assert posted(rest, SAVED, changes).status_code == 200
+
+
+def test_an_operator_may_say_what_is_saved_in_other_words() -> None:
+    rest = with_password("hunter2")
+    body = {"servers": ["SMTP://10.0.0.1", "10.0.0.2:2525"], "tls": "starttls-required", "preference": "round-robin"}
+    assert posted(rest, SAVED, body, "operator").status_code == 200
 
 
 def test_without_its_user_name_the_saved_password_is_not_used() -> None:
@@ -173,6 +226,42 @@ def test_an_operator_cannot_have_the_node_read_a_secret(reference: dict[str, str
     assert rest.tester.tested == []
     assert posted(rest, path, body).status_code == 200
     assert rest.tester.tested[0][0].password == Secret(*next(iter(reference.items())))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tls": "starttls-required", "tls_ca": "/etc/shadow"}, "tls_ca"),
+        ({"type": "metadefender-core", "servers": ["https://10.0.0.9"], "tls_ca": "/etc/shadow"}, "tls_ca"),
+        ({"type": "clamav", "servers": ["10.0.0.9", "/run/docker.sock"]}, "servers[1]"),
+    ],
+)
+def test_an_operator_cannot_have_the_node_open_a_file(changes: dict[str, object], field: str) -> None:
+    rest = Rest()
+    answer = posted(rest, TESTS, {**UNSAVED, **changes}, "operator")
+    assert answer.status_code == 403
+    assert faults(answer) == [field]
+    assert "/etc/shadow" not in answer.text
+    assert rest.tester.tested == []
+    assert posted(rest, TESTS, {**UNSAVED, **changes}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("saved", "other"),
+    [
+        ({"type": "smtp", "servers": ["smtps://h"], "tls_ca": "/ca.pem"}, {"tls_ca": "/etc/shadow"}),
+        ({"type": "clamav", "servers": ["/run/clamd.ctl", "h"]}, {"servers": ["/run/docker.sock"]}),
+    ],
+)
+def test_an_operator_tests_the_files_that_are_saved(saved: dict[str, object], other: dict[str, object]) -> None:
+    rest = Rest()
+    document = {"server_profiles": [{"name": "mine", **saved}]}
+    assert posted(rest, "/api/v1/config/apply", document).status_code == 200
+    path = "/api/v1/server-profiles/mine/test"
+    for body in (None, saved):
+        assert posted(rest, path, body, "operator").status_code == 200
+    assert posted(rest, path, other, "operator").status_code == 403
+    assert posted(rest, path, other).status_code == 200
 
 
 def test_an_operator_tests_the_saved_profile_with_its_reference() -> None:
