@@ -100,7 +100,7 @@ def guarded(right: Right) -> APIRouter:
     return APIRouter(
         route_class=route_class,
         dependencies=[Depends(HTTPBearer(auto_error=False, description="An API key: `ph_...`"))],
-        responses={status: problem(HTTPStatus(status).phrase) for status in (401, 403, 404, 422)},
+        responses={status: problem(HTTPStatus(status).phrase) for status in (400, 401, 403, 404, 413, 422)},
     )
 
 

@@ -10,6 +10,7 @@ from posthouse.ports import StoredInventory, StoredProfile
 from posthouse.web.auth import Right, guarded
 from posthouse.web.paging import LARGEST_PAGE, AfterName, ListLimit, page_after
 from posthouse.web.problems import Json, Problem
+from posthouse.web.schemas import PROFILE_ANSWER, answer, page_of, problem
 from posthouse.web.states import profile_state, server_texts
 from posthouse.web.tools import Tools, WebTools
 
@@ -77,10 +78,8 @@ _STATE = {
     "/server-profiles",
     summary="All server profiles",
     responses={
-        200: {
-            "description": "ETag: revision of the inventory",
-            "content": {"application/json": {"example": {"items": [_PROFILE], "next": None}}},
-        }
+        200: answer("ETag: revision of the inventory", page_of(PROFILE_ANSWER), {"items": [_PROFILE], "next": None}),
+        409: problem("The entry that the page begins after is gone"),
     },
 )
 def list_profiles(tools: Tools, limit: ListLimit = LARGEST_PAGE, cursor: AfterName = "") -> Json:
@@ -93,7 +92,7 @@ def list_profiles(tools: Tools, limit: ListLimit = LARGEST_PAGE, cursor: AfterNa
 @router.get(
     "/server-profiles/{name}",
     summary="One server profile",
-    responses={200: {"description": "ETag: its revision", "content": {"application/json": {"example": _PROFILE}}}},
+    responses={200: answer("ETag: its revision", PROFILE_ANSWER, _PROFILE)},
 )
 def get_profile(tools: Tools, name: str) -> Json:
     """By name, case ignored."""

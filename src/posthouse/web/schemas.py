@@ -13,7 +13,16 @@ from posthouse.core.rule import MATCH_FIELDS, NOT_BUILT, RELAY_FIELDS, RULE_FIEL
 Schema = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
 
-NAME: Schema = {"type": "string", "minLength": 1, "maxLength": NAME_LENGTH, "pattern": r"^[^/\x00-\x1f\x7f]*$"}
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""What `core.fields.has_control` finds."""
+PRINTABLE = rf"^[^{_UNSEEN}]*$"
+NAME: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": NAME_LENGTH,
+    # Nothing unseen, no /, no white space at the ends, not . or .. alone.
+    "pattern": rf"^(?!\.{{1,2}}$)(?!\s)[^/{_UNSEEN}]+(?<!\s)$",
+}
 _SECRET: Schema = {
     "anyOf": [
         {"type": "string"},
@@ -118,6 +127,8 @@ CHANGE = of(change={"enum": ["added", "removed", "changed", "moved"]}, field=TEX
 RULE = object_schema(
     [spec for spec in RULE_FIELDS if spec.name not in NOT_BUILT], {"match": MATCH_FIELDS, "relay": RELAY_FIELDS}
 )
+# What else an answer tells of a profile stands beside its settings.
+PROFILE_ANSWER: Schema = {**object_schema(PROFILE_FIELDS, {"pool": POOL_FIELDS}), "additionalProperties": True}
 PROFILE = object_schema(PROFILE_FIELDS, {"pool": POOL_FIELDS})
 INVENTORY: Schema = {
     "type": "object",

@@ -25,6 +25,7 @@ from posthouse.web import (
     users,
 )
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
+from posthouse.web.openapi import tell_by_examples
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
 
@@ -73,6 +74,7 @@ def create_app(tools: WebTools) -> FastAPI:
     app.include_router(health.router)
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)
+    tell_by_examples(app)
     app.add_middleware(Gate, hosts=HostList(tools.settings.console, tools.hosts), limit=BODY_OCTETS)
     return app
 

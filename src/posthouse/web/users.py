@@ -27,7 +27,7 @@ from posthouse.web.auth import CurrentKey, Right, actor, guarded
 from posthouse.web.changing import check_tag, digest_tag, unstorable
 from posthouse.web.paging import LARGEST_PAGE, AfterName, ListLimit, page_after
 from posthouse.web.problems import Json, Problem, invalid
-from posthouse.web.schemas import NAME, NUMBER, TEXT, answer, object_schema, of, page_of, problem
+from posthouse.web.schemas import NAME, NUMBER, PRINTABLE, TEXT, answer, object_schema, of, page_of, problem
 from posthouse.web.tools import Tools, WebTools
 
 reading = guarded(Right.USERS_READ)
@@ -35,7 +35,13 @@ changing = guarded(Right.USERS_CHANGE)
 
 _ANN = {"name": "ann", "role": "operator", "created_at": 1764000000.0}
 _USER = of(name=NAME, role=TEXT, created_at=NUMBER)
-_PASSWORD = {"type": "string", "minLength": PASSWORD_LENGTH[0], "maxLength": PASSWORD_LENGTH[1], "writeOnly": True}
+_PASSWORD = {
+    "type": "string",
+    "minLength": PASSWORD_LENGTH[0],
+    "maxLength": PASSWORD_LENGTH[1],
+    "pattern": PRINTABLE,
+    "writeOnly": True,
+}
 _NEW = object_schema(NEW_USER_FIELDS)
 _NEW["properties"]["password"] = _PASSWORD
 _LAST = "The name is taken, or nobody could log in as administrator any more"

@@ -31,6 +31,13 @@ def test_paths_and_methods_that_do_not_exist_are_problems_too(method: str, path:
     assert answer.json()["detail"]
 
 
+def test_a_refused_method_is_told_which_ones_there_are() -> None:
+    for path, methods in (("rules", "GET, POST"), ("rules/inbound", "DELETE, GET, PUT"), ("queue", "GET")):
+        answer = Rest().client().request("PATCH", f"/api/v1/{path}")
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+    assert Rest().client().post("/api/v1/openapi.json").headers["allow"] == "GET, HEAD"
+
+
 def test_a_fault_in_a_secret_is_not_echoed() -> None:
     document = {"server_profiles": [{"name": "a", "type": "smtp", "servers": ["x"], "password": ["hunter2"]}]}
     assert "hunter2" not in Rest().client().post("/api/v1/config/diff", json=document).text
