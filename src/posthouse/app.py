@@ -185,7 +185,7 @@ def leave_console_key(data_dir: Path, store: storage.SharedStore) -> None:
     path = data_dir / "console.key"
     if path.exists() and store.accounts.authenticate(path.read_text(encoding="ascii").strip()) is not None:
         return
-    _, secret = store.accounts.create_key(name="console.key", role="administrator", now=time.time())
+    _, secret = store.accounts.create_key(name="console.key", role="administrator", by="serve", now=time.time())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(secret + "\n")

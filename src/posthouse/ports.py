@@ -394,8 +394,12 @@ class InventoryStore(Protocol):
     def same_secret(self, stored: Secret, text: str) -> bool:
         """Whether that text is what is stored, compared in constant time; False if that cannot be read."""
 
-    def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
-        """Newest first: {id, at, by, what, detail}."""
+    def audit(
+        self, limit: int, before: int | None, wanted: "AuditFilter | None" = None
+    ) -> list[Mapping[str, object]]:
+        """Newest first, those with an id below `before`: {id, at, by, what, detail}."""
+
+    def audit_row(self, number: int) -> Mapping[str, object] | None: ...
 
     def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
         """Writes an audit row for something that changes nothing; `detail` is JSON without secrets."""
@@ -403,6 +407,18 @@ class InventoryStore(Protocol):
 
 class NoSuchServer(LookupError):
     """The profile is gone, or has no such server."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """All given must match; texts are parts, case ignored."""
+
+    by: str = ""
+    what: str = ""
+    about: str = ""
+    """Part of `detail`: the name of a rule, a user, a setting."""
+    since: float | None = None
+    until: float | None = None
 
 
 class RevisionConflict(Exception):
@@ -420,17 +436,58 @@ class Key:
     revoked_at: float | None = None
 
 
-class Accounts(Protocol):
-    """API keys; only their SHA-256 is stored."""
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may log in to the console; the password is stored as a hash and never given."""
 
-    def create_key(self, *, name: str, role: str, now: float) -> tuple[Key, str]:
+    name: str
+    role: str
+    created_at: float
+
+
+class NameTaken(Exception):
+    """Another user has that name, case ignored."""
+
+
+class UserChanged(Exception):
+    """The user is gone, or not as it was read."""
+
+
+class LastAdministrator(Exception):
+    """Without this user nobody could log in as administrator."""
+
+
+class Accounts(Protocol):
+    """API keys and users; only SHA-256 of keys and argon2id of passwords are stored. Every change has its audit row,
+    in the same transaction, of `by`, with what was before and after."""
+
+    def create_key(self, *, name: str, role: str, by: str, now: float) -> tuple[Key, str]:
         """The key and its secret (`ph_` + 43 characters), shown once."""
 
     def keys(self) -> list[Key]: ...
 
-    def revoke_key(self, key_id: str, now: float) -> bool: ...
+    def revoke_key(self, key_id: str, *, by: str, now: float) -> Key | None:
+        """The key as it is then; None if there is none of that id in force."""
 
     def authenticate(self, secret: str) -> Key | None: ...
+
+    def users(self) -> list[User]:
+        """By name, case ignored."""
+
+    def add_user(self, *, name: str, role: str, password: str, by: str, now: float) -> User:
+        """Raises NameTaken."""
+
+    def change_user(self, old: User, *, name: str, role: str, by: str, now: float) -> User:
+        """Another name or role. Raises UserChanged, NameTaken, and LastAdministrator if no other user is one."""
+
+    def set_password(self, name: str, password: str, *, by: str, now: float) -> bool:
+        """False if there is no such user."""
+
+    def remove_user(self, old: User, *, by: str, now: float, last_too: bool = False) -> None:
+        """Raises UserChanged and, unless `last_too`, LastAdministrator if no other user is one."""
+
+    def verify_user(self, name: str, password: str) -> User | None:
+        """The user of that name, case ignored, if that is the password; takes as long where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

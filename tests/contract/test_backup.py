@@ -32,11 +32,11 @@ def filled(shared: SharedStore) -> SharedStore:
 
 
 def test_a_restore_brings_back_inventory_secrets_keys_and_audit_log(filled: SharedStore, tmp_path: Path) -> None:
-    _, secret = filled.accounts.create_key(name="ops", role="operator", now=NOW)
+    _, secret = filled.accounts.create_key(name="ops", role="operator", by="op", now=NOW)
     file = tmp_path / "backup"
     assert filled.backup(file, NOW + 1).rows["server_profile"] == 1
     filled.inventory.replace([], [], expected_revision=1, by="mistake", now=NOW + 2)
-    filled.accounts.revoke_key(filled.accounts.keys()[0].id, NOW + 2)
+    filled.accounts.revoke_key(filled.accounts.keys()[0].id, by="op", now=NOW + 2)
     filled.restore(file, "db restore", NOW + 3)
     stored = filled.inventory.load()
     (profile,) = stored.profiles

@@ -57,6 +57,12 @@ def test_the_same_inventory_again_changes_nothing(shared: SharedStore) -> None:
     assert len(shared.inventory.audit(10, None)) == 1
 
 
+def test_the_order_of_profiles_says_nothing(shared: SharedStore) -> None:
+    other = {**PROFILE, "name": "other"}
+    assert shared.inventory.replace([PROFILE, other], [RULE], expected_revision=0, by="op", now=NOW) == 1
+    assert shared.inventory.replace([other, PROFILE], [RULE], expected_revision=1, by="op", now=NOW) == 1
+
+
 def test_a_change_is_audited_with_what_was_before_and_after(shared: SharedStore) -> None:
     inventory = shared.inventory
     inventory.replace([PROFILE], [RULE], expected_revision=0, by="op", now=NOW)
@@ -267,14 +273,14 @@ def test_of_two_changes_at_once_one_is_refused(data_dir: str, database: str) -> 
 
 
 def test_a_key_is_known_by_its_secret_until_it_is_revoked(shared: SharedStore, database: str) -> None:
-    key, secret = shared.accounts.create_key(name="ci", role="operator", now=NOW)
+    key, secret = shared.accounts.create_key(name="ci", role="operator", by="op", now=NOW)
     assert secret.startswith("ph_")
     found = shared.accounts.authenticate(secret)
     assert found is not None
     assert (found.id, found.role) == (key.id, "operator")
     assert shared.accounts.authenticate(secret + "x") is None
-    assert shared.accounts.revoke_key(key.id, NOW)
-    assert not shared.accounts.revoke_key(key.id, NOW)
+    assert shared.accounts.revoke_key(key.id, by="op", now=NOW)
+    assert not shared.accounts.revoke_key(key.id, by="op", now=NOW)
     assert shared.accounts.authenticate(secret) is None
     known = shared.accounts.keys()
     assert [k.revoked_at for k in known] == [NOW]

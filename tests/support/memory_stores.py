@@ -1,6 +1,7 @@
 """The console's ports in memory: for tests of REST and CLI, where only the contract of `ports.py` matters."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
@@ -16,9 +17,12 @@ from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.core.profile_mark import Mark, mark_after
 from posthouse.ports import (
     Acted,
+    AuditFilter,
     CommandProgress,
     Key,
+    LastAdministrator,
     MailQuery,
+    NameTaken,
     NoSuchServer,
     QueueCommand,
     RevisionConflict,
@@ -27,6 +31,8 @@ from posthouse.ports import (
     ServerState,
     StoredInventory,
     StoredProfile,
+    User,
+    UserChanged,
     WorkerState,
 )
 
@@ -80,7 +86,10 @@ class MemoryInventory:
             before = {str(p.document["name"]): p for p in self.stored.profiles}
             new = [self._stored(document, before, secrets or {}) for document in profiles]
             old = [(p.document, p.secrets) for p in self.stored.profiles]
-            if [(p.document, p.secrets) for p in new] == old and list(self.stored.rules) == list(rules):
+            unordered = [
+                {str(d["name"]): (d, s) for d, s in each} for each in (old, [(p.document, p.secrets) for p in new])
+            ]
+            if unordered[0] == unordered[1] and list(self.stored.rules) == list(rules):
                 return self.stored.revision
             revision = self.stored.revision + 1
             former = former_names(
@@ -161,36 +170,97 @@ class MemoryInventory:
     def rotate_secrets(self, *, by: str, now: float) -> Rotated:
         return Rotated(len(self.texts), "memory", 0)
 
-    def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
-        return [row for row in self.rows if before is None or int(str(row["id"])) < before][:limit]
+    def audit(self, limit: int, before: int | None, wanted: AuditFilter | None = None) -> list[Mapping[str, object]]:
+        asked = wanted or AuditFilter()
+        return [
+            row
+            for row in self.rows
+            if (before is None or int(str(row["id"])) < before)
+            and all(
+                part.lower() in (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).lower()
+                for part, text in ((asked.by, row["by"]), (asked.what, row["what"]), (asked.about, row["detail"]))
+            )
+            and (asked.since is None or float(str(row["at"])) >= asked.since)
+            and (asked.until is None or float(str(row["at"])) < asked.until)
+        ][:limit]
+
+    def audit_row(self, number: int) -> Mapping[str, object] | None:
+        return next((row for row in self.rows if row["id"] == number), None)
 
 
 @dataclass
 class MemoryAccounts:
-    """ports.Accounts."""
+    """ports.Accounts; `done` has what would be audited, and who did it."""
 
     by_hash: dict[str, Key] = field(default_factory=dict)
+    by_name: dict[str, tuple[User, str]] = field(default_factory=dict)
+    """Users and their passwords, by `name_key`."""
+    done: list[tuple[str, str]] = field(default_factory=list)
 
-    def create_key(self, *, name: str, role: str, now: float) -> tuple[Key, str]:
+    def create_key(self, *, name: str, role: str, by: str, now: float) -> tuple[Key, str]:
         number = len(self.by_hash) + 1
         secret = f"ph_{number:043d}"
         key = Key(f"k{number}", name, role, now)
         self.by_hash[_hash(secret)] = key
+        self.done.append(("key created", by))
         return key, secret
 
     def keys(self) -> list[Key]:
         return list(self.by_hash.values())
 
-    def revoke_key(self, key_id: str, now: float) -> bool:
+    def revoke_key(self, key_id: str, *, by: str, now: float) -> Key | None:
         for digest, key in self.by_hash.items():
             if key.id == key_id and key.revoked_at is None:
                 self.by_hash[digest] = replace(key, revoked_at=now)
-                return True
-        return False
+                self.done.append(("key revoked", by))
+                return self.by_hash[digest]
+        return None
 
     def authenticate(self, secret: str) -> Key | None:
         key = self.by_hash.get(_hash(secret))
         return key if key is not None and key.revoked_at is None else None
+
+    def users(self) -> list[User]:
+        return [self.by_name[key][0] for key in sorted(self.by_name)]
+
+    def add_user(self, *, name: str, role: str, password: str, by: str, now: float) -> User:
+        if name_key(name) in self.by_name:
+            raise NameTaken(name)
+        self.by_name[name_key(name)] = (User(name, role, now), password)
+        self.done.append(("user added", by))
+        return self.by_name[name_key(name)][0]
+
+    def change_user(self, old: User, *, name: str, role: str, by: str, now: float) -> User:
+        self._check(old, gone=role != "administrator")
+        if name_key(name) != name_key(old.name) and name_key(name) in self.by_name:
+            raise NameTaken(name)
+        _, password = self.by_name.pop(name_key(old.name))
+        self.by_name[name_key(name)] = (User(name, role, old.created_at), password)
+        self.done.append(("user changed", by))
+        return self.by_name[name_key(name)][0]
+
+    def set_password(self, name: str, password: str, *, by: str, now: float) -> bool:
+        if name_key(name) not in self.by_name:
+            return False
+        self.by_name[name_key(name)] = (self.by_name[name_key(name)][0], password)
+        self.done.append(("password set", by))
+        return True
+
+    def remove_user(self, old: User, *, by: str, now: float, last_too: bool = False) -> None:
+        self._check(old, gone=not last_too)
+        del self.by_name[name_key(old.name)]
+        self.done.append(("user removed", by))
+
+    def verify_user(self, name: str, password: str) -> User | None:
+        user, stored = self.by_name.get(name_key(name), (None, None))
+        return user if stored == password else None
+
+    def _check(self, old: User, *, gone: bool) -> None:
+        if self.by_name.get(name_key(old.name), (None, ""))[0] != old:
+            raise UserChanged
+        others = [user for user in self.users() if user != old and user.role == "administrator"]
+        if gone and old.role == "administrator" and not others:
+            raise LastAdministrator
 
 
 @dataclass

@@ -93,7 +93,10 @@ class Rest:
         assert not faults, faults
         self.inventory.replace(profiles, rules, expected_revision=0, by="test", now=self.clock.now())
         for role in ROLES:
-            _, self.secrets[role] = self.accounts.create_key(name=role, role=role, now=self.clock.now())
+            _, self.secrets[role] = self.accounts.create_key(name=role, role=role, by="test", now=self.clock.now())
+        for name, role in (("Root", "administrator"), ("ann", "operator")):
+            password = f"the password of {name}"
+            self.accounts.add_user(name=name, role=role, password=password, by="test", now=self.clock.now())
         self.heartbeat("n/0/b")
         self.commands.obey = lambda command: Acted(len(command.mails), command.mails)
         for number in range(3):

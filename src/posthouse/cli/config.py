@@ -1,11 +1,14 @@
 """`posthouse config`: the inventory as a file: export, diff, apply."""
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from posthouse.cli.changes import STYLE, change_text
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
 from posthouse.cli.output import cell, console, line, show_json
@@ -17,49 +20,95 @@ app = typer.Typer(help="The configuration that all nodes share, as a file.", no_
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="inventory.toml, or .json; - for standard input.")]
 PruneOption = Annotated[bool, typer.Option("--prune", help="Remove what the file does not name.")]
 
-STYLE = {"added": "green", "removed": "red", "changed": "yellow", "moved": "cyan"}
-SIGN = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
-
 
 @app.command()
 def export(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write to this file, not to standard output."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file. One that is there keeps its comments and layout: only what differs is changed.",
+        ),
     ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Write FILE anew, without what it has.")] = False,
     as_json: JsonOption = False,
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
-    """The inventory in force, as inventory.toml."""
+    """The inventory in force, as inventory.toml: profiles by name, rules in their order."""
+    from posthouse.cli.inventory_file import to_toml
+
     with Remote(server, data_dir) as remote:
         document = remote.get("/api/v1/config")
-    if as_json and output is None:
-        show_json(document)
-        return
-    text = to_json(document) if as_json else to_toml(document)
     if output is None:
-        sys.stdout.write(text)
+        if as_json:
+            show_json(document)
+        else:
+            sys.stdout.write(to_toml(document))
         return
     try:
-        output.write_text(text, "utf-8")
+        if as_json:
+            text = to_json(document)
+        elif anew or not output.exists():
+            text = to_toml(document)
+        else:
+            text = _merged(output, document)
+        _replace(output, text)
     except OSError as fault:
         raise Stop(Exit.FAULT, f"{output} cannot be written: {fault.strerror}.") from fault
+
+
+def _merged(file: Path, document: dict[str, object]) -> str:
+    from posthouse.cli.inventory_file import NotMergeable, faults_of, merge_into
+
+    remedy = "Mend it, write to another file, or give --anew, which leaves nothing of it."
+    try:
+        text = file.read_bytes().decode("utf-8")
+        if faults := faults_of(text):
+            raise Stop(Exit.FAULT, f"{file} is no inventory that could be brought up to date.", faults, remedy)
+        return merge_into(text, document)
+    except UnicodeDecodeError as fault:
+        raise Stop(Exit.FAULT, f"{file} is not UTF-8 text.", remedy=remedy) from fault
+    except NotMergeable as fault:
+        raise Stop(Exit.FAULT, f"{file} cannot be brought up to date: {fault}.", remedy=remedy) from fault
+
+
+def _replace(file: Path, text: str) -> None:
+    """Whole or not at all; mode, owner and place of a file that is there stay, also where it is a link."""
+    if not file.is_file():
+        file.write_bytes(text.encode())
+        return
+    target = file.resolve()
+    facts, draft = target.stat(), target.with_name(f"{target.name}.new")
+    try:
+        draft.touch(0o600)
+        draft.write_bytes(text.encode())
+        with suppress(PermissionError):
+            os.chown(draft, facts.st_uid, facts.st_gid)
+        draft.chmod(facts.st_mode & 0o7777)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @app.command()
 def diff(
     file: FileArgument,
     prune: PruneOption = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 if there are differences.")] = False,
     as_json: JsonOption = False,
     server: ServerOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
-    """What applying a file would change."""
+    """What applying a file would change. Exit 0 whether it would change something or not, unless --exit-code."""
     document = read_document(file)
     with Remote(server, data_dir) as remote:
         answer = remote.post("/api/v1/config/diff", document, {"prune": prune})
     _show(answer, as_json)
+    if exit_code and answer["changes"]:
+        raise typer.Exit(Exit.FAULT)
 
 
 @app.command()
@@ -129,27 +178,6 @@ def to_json(document: dict[str, object]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def to_toml(document: dict[str, object]) -> str:
-    """As inventory.toml: a table for each profile and rule, inner tables on one line."""
-    import tomlkit
-
-    root = tomlkit.document()
-    for name, entries in document.items():
-        tables = tomlkit.aot()
-        for entry in mappings(entries):
-            table = tomlkit.table()
-            for key, value in entry.items():
-                if isinstance(value, dict):
-                    inline = tomlkit.inline_table()
-                    inline.update(value)
-                    table.add(key, inline)
-                else:
-                    table.add(key, value)
-            tables.append(table)
-        root.add(name, tables)
-    return tomlkit.dumps(root)
-
-
 def _show(answer: dict[str, object], as_json: bool) -> None:
     if as_json:
         show_json(answer)
@@ -158,15 +186,4 @@ def _show(answer: dict[str, object], as_json: bool) -> None:
     if not changes:
         line("No differences.")
     for change in changes:
-        kind = str(change.get("change"))
-        text = f"{SIGN.get(kind, '?')} {change.get('field')}"
-        if kind == "moved":
-            text += f": {_list(change.get('old'))} -> {_list(change.get('new'))}"
-        elif not isinstance(change.get("old") or change.get("new"), dict):
-            old, new = change.get("old"), change.get("new")
-            text += f": {old}" if new is None else f": {new}" if old is None else f": {old} -> {new}"
-        console().print(cell(text, STYLE.get(kind, "")))
-
-
-def _list(value: object) -> str:
-    return ", ".join(str(entry) for entry in value) if isinstance(value, list) else str(value)
+        console().print(cell(change_text(change), STYLE.get(str(change.get("change")), "")))

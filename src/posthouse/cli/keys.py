@@ -11,12 +11,13 @@ import typer
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption
 from posthouse.cli.output import line, moment, show_json, table
-from posthouse.cli.stores import shared_store
+from posthouse.cli.stores import operator, shared_store
+from posthouse.core.account import Role
 from posthouse.ports import Accounts
 
 app = typer.Typer(help="API keys (work on the data dir).", no_args_is_help=True)
 
-ROLES = ("administrator", "operator", "auditor", "helpdesk")
+ROLES = tuple(role.value for role in Role)
 DatabaseOption = Annotated[
     str,
     typer.Option("--database", envvar="POSTHOUSE_DATABASE", metavar="URL", help="`sqlite` or a postgresql:// URL."),
@@ -37,8 +38,8 @@ def create(
     name = name or f"{role} key"
     if len(name) > 64 or not name.isprintable():
         raise Stop(Exit.USAGE, "A key's name has 1 to 64 printable characters.")
-    with _accounts(data_dir, database) as accounts:
-        key, secret = accounts.create_key(name=name, role=role, now=time.time())
+    with accounts_of(data_dir, database) as accounts:
+        key, secret = accounts.create_key(name=name, role=role, by=operator(), now=time.time())
     if as_json:
         show_json({"key": secret, "id": key.id, "name": key.name, "role": key.role})
         return
@@ -51,7 +52,7 @@ def list_(
     as_json: JsonOption = False, data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = "sqlite"
 ) -> None:
     """All keys, without their secrets."""
-    with _accounts(data_dir, database) as accounts:
+    with accounts_of(data_dir, database) as accounts:
         keys = accounts.keys()
     if as_json:
         rows = [
@@ -75,18 +76,19 @@ def revoke(
     database: DatabaseOption = "sqlite",
 ) -> None:
     """End a key, at once."""
-    with _accounts(data_dir, database) as accounts:
-        revoked = accounts.revoke_key(key_id, time.time())
-    if not revoked:
+    with accounts_of(data_dir, database) as accounts:
+        revoked = accounts.revoke_key(key_id, by=operator(), now=time.time())
+    if revoked is None:
         raise Stop(Exit.FAULT, f"There is no key {key_id!r} in force.", remedy="`posthouse key list` shows them.")
     if as_json:
-        show_json({"revoked": key_id})
+        show_json({"revoked": key_id, "name": revoked.name, "role": revoked.role})
         return
-    line(f"Key {key_id} is revoked.")
+    line(f"Key {key_id} ({revoked.name}, {revoked.role}) is revoked.")
 
 
 @contextmanager
-def _accounts(data_dir: str, database: str) -> Iterator[Accounts]:
+def accounts_of(data_dir: str, database: str) -> Iterator[Accounts]:
+    """Keys and users of a data dir, which is made if there is none."""
     make_data_dir(data_dir, database)
     with shared_store(data_dir, database) as shared:
         yield shared.accounts

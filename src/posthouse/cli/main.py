@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from posthouse.cli import (
+    audit,
     config,
     database,
     digital_id,
@@ -20,8 +21,10 @@ from posthouse.cli import (
     profile_changes,
     profiles,
     queue,
+    rule_changes,
     rules,
     secrets,
+    users,
 )
 from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import show_stop
@@ -41,6 +44,7 @@ lab.register(app)
 doctor.register(app)
 app.add_typer(mail.app, name="mail")
 app.add_typer(queue.app, name="queue")
+rule_changes.register(rules.app)
 app.add_typer(rules.app, name="rule")
 profile_changes.register(profiles.app)
 app.add_typer(profiles.app, name="profile")
@@ -48,6 +52,8 @@ drains.register(profiles.app)
 app.add_typer(profiles.uri_app, name="uri")
 app.add_typer(digital_id.app, name="digital-id")
 app.add_typer(config.app, name="config")
+app.add_typer(audit.app, name="audit")
+app.add_typer(users.app, name="user")
 app.add_typer(keys.app, name="key")
 app.add_typer(secrets.app, name="secret")
 app.add_typer(database.app, name="db")

@@ -31,7 +31,7 @@ def list_(
 ) -> None:
     """All server profiles."""
     with Remote(server, data_dir) as remote:
-        answer = remote.get("/api/v1/server-profiles")
+        answer = remote.whole("/api/v1/server-profiles")
     if as_json:
         show_json(answer)
         return
@@ -142,7 +142,7 @@ def _unsaved(remote: Remote, file: Path, name: str) -> tuple[str, dict[str, obje
     from posthouse.core.profile import KEPT, PROFILE_FIELDS, SECRET_FIELDS
 
     given = profile_of(file, name)
-    for saved in cast(list[dict[str, object]], remote.get("/api/v1/server-profiles")["items"]):
+    for saved in cast(list[dict[str, object]], remote.whole("/api/v1/server-profiles")["items"]):
         if name_key(str(saved["name"])) == name_key(str(given.get("name"))):
             kept = {field for field in SECRET_FIELDS if saved.get(field) == KEPT and has_use(given, field)}
             whole = {spec.name: None for spec in PROFILE_FIELDS if spec.name not in kept}

@@ -5,10 +5,9 @@ from typing import Annotated
 import typer
 
 from posthouse.cli import explain, replay
-from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
 from posthouse.cli.output import pairs, show_json, table
-from posthouse.cli.remote import Remote
+from posthouse.cli.remote import Remote, segment
 from posthouse.cli.trail import mapping, mappings
 
 app = typer.Typer(help="Security rules: first match first.", no_args_is_help=True)
@@ -51,12 +50,8 @@ def show(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """One rule."""
-    wanted = name.casefold()
-    rule = next(
-        (r for r in mappings(_rules(server, data_dir)["items"]) if str(r.get("name")).casefold() == wanted), None
-    )
-    if rule is None:
-        raise Stop(Exit.FAULT, f"There is no rule {name!r}.", remedy="`posthouse rule list` shows them.")
+    with Remote(server, data_dir) as remote:
+        rule = remote.get(f"/api/v1/rules/{segment(name)}")
     if as_json:
         show_json(rule)
         return
@@ -74,7 +69,7 @@ def show(
 
 def _rules(server: str | None, data_dir: str) -> dict[str, object]:
     with Remote(server, data_dir) as remote:
-        return remote.get("/api/v1/rules")
+        return remote.whole("/api/v1/rules")
 
 
 def _entries(rule: object, name: str) -> str:

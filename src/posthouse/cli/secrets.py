@@ -8,7 +8,7 @@ from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.keys import DatabaseOption
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption
 from posthouse.cli.output import line, show_json
-from posthouse.cli.stores import shared_store
+from posthouse.cli.stores import operator, shared_store
 from posthouse.ports import SecretUnreadable
 
 app = typer.Typer(help="Stored secrets (work on the data dir).", no_args_is_help=True)
@@ -26,7 +26,7 @@ def rotate(
     """Encrypt all stored secrets with a new key, and drop the old one. A running node goes on with the new key."""
     with shared_store(data_dir, database) as shared:
         try:
-            rotated = shared.inventory.rotate_secrets(by="secret rotate", now=time.time())
+            rotated = shared.inventory.rotate_secrets(by=operator(), now=time.time())
         except SecretUnreadable as error:
             remedy = getattr(error, "remedy", "Enter these secrets again, then call this again.")
             raise Stop(Exit.FAULT, f"Nothing was changed: {error}.", remedy=remedy) from error

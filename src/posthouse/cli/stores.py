@@ -52,6 +52,17 @@ def shared_store(data_dir: str, database: str) -> Iterator[Shared]:
         raise Stop(Exit.FAULT, f"{where} cannot be used: {_cause(error)}") from error
 
 
+def operator() -> str:
+    """Who works on the data dir, as the audit log names them: `cli (root)`."""
+    import os
+    import pwd
+
+    try:
+        return f"cli ({pwd.getpwuid(os.getuid()).pw_name})"
+    except KeyError:
+        return f"cli (uid {os.getuid()})"
+
+
 def _cause(error: Exception) -> str:
     """What the driver says, first line."""
     said = str(getattr(error, "orig", None) or error)

@@ -117,6 +117,17 @@ def parse_inventory(
     return tuple(profiles), tuple(rules), tuple(faults)
 
 
+def check_rule(value: object, profiles: Sequence[Document]) -> tuple[Rule | None, tuple[Fault, ...]]:
+    """One rule by itself among these server profiles: the rule, and every fault, cross checks included."""
+    rule, faults = parse_rule(value, "")
+    table = value if isinstance(value, Mapping) else {}
+    faults = (*faults, *_check_references(profiles, [("", table)]))
+    if rule is None:
+        return None, faults
+    names = {name_key(_name(profile)): _name(profile) for profile in profiles}
+    return replace(rule, relay_profile=names.get(name_key(rule.relay_profile), rule.relay_profile)), faults
+
+
 def build_inventory(
     revision: int,
     profiles: Iterable[tuple[Document, int]],
@@ -235,9 +246,11 @@ def former_names(
 
 
 def export_document(profiles: Iterable[Document], rules: Iterable[Document]) -> dict[str, object]:
-    """The inventory as a file has it: defaults left out."""
+    """The inventory as a file has it: defaults left out, profiles by name, rules in their order, which is their
+    priority. The same inventory is the same document, however it came about."""
+    by_name = sorted(profiles, key=lambda profile: name_key(_name(profile)))
     return {
-        "server_profiles": [profiles_module.without_defaults(document) for document in profiles],
+        "server_profiles": [profiles_module.without_defaults(document) for document in by_name],
         "rules": [rules_module.without_defaults(document) for document in rules],
     }
 

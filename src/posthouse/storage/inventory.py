@@ -18,6 +18,7 @@ from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark
 from posthouse.ports import (
+    AuditFilter,
     NoSuchServer,
     RevisionConflict,
     Rotated,
@@ -25,7 +26,7 @@ from posthouse.ports import (
     StoredInventory,
     StoredProfile,
 )
-from posthouse.storage import drains, schema
+from posthouse.storage import audit, drains, schema
 from posthouse.storage.database import Database
 from posthouse.storage.secrets import Keyring
 
@@ -66,9 +67,7 @@ class Inventory:
             if old.revision != expected_revision:
                 raise RevisionConflict(f"the inventory is at revision {old.revision}, not {expected_revision}")
             sealed = self._sealed(profiles, old, secrets or {})
-            same_secrets = [p.secrets for p in old.profiles] == sealed
-            same_profiles = [p.document for p in old.profiles] == list(profiles)
-            if same_profiles and same_secrets and list(old.rules) == list(rules):
+            if _is_same(old, profiles, sealed) and list(old.rules) == list(rules):
                 return old.revision
             before = {str(p.document["name"]): p for p in old.profiles}
             former = former_names(
@@ -225,14 +224,17 @@ class Inventory:
             secrets[name] = Secret("stored", token_hex(8), self._keyring.seal(text, may_make=may_make))
         return found
 
-    def audit(self, limit: int, before: int | None) -> list[Mapping[str, object]]:
-        query = select(schema.audit).order_by(schema.audit.c.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(schema.audit.c.id < before)
-        with self._database.read() as connection:
-            return [
-                {**row._mapping, "detail": json.loads(row._mapping["detail"])} for row in connection.execute(query)
-            ]
+    def audit(self, limit: int, before: int | None, wanted: AuditFilter | None = None) -> list[Mapping[str, object]]:
+        return audit.rows(self._database, limit, before, wanted or AuditFilter())
+
+    def audit_row(self, number: int) -> Mapping[str, object] | None:
+        return audit.row(self._database, number)
+
+
+def _is_same(old: StoredInventory, profiles: Sequence[Document], sealed: Sequence[Mapping[str, Secret]]) -> bool:
+    """Profiles with their secrets; in which order they stand says nothing."""
+    new = {str(document["name"]): (document, its) for document, its in zip(profiles, sealed, strict=True)}
+    return new == {str(p.document["name"]): (p.document, p.secrets) for p in old.profiles}
 
 
 def _revision(connection: Connection) -> int:

@@ -60,6 +60,16 @@ key = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("revoked_at", sa.Double),
 )
+user = sa.Table(
+    "user",
+    shared,
+    # What makes two names the same: NFC, case ignored
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
 command = sa.Table(
     "command",
     shared,

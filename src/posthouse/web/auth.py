@@ -14,21 +14,14 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from posthouse.core.account import Role as Role
 from posthouse.ports import Key
 from posthouse.web.problems import Problem
+from posthouse.web.schemas import problem
 from posthouse.web.tools import WebTools
 
 LONGEST_SECRET = 256
 """Characters; a longer Authorization is not looked up."""
-
-
-class Role(StrEnum):
-    """Roles of keys."""
-
-    ADMINISTRATOR = "administrator"
-    OPERATOR = "operator"
-    AUDITOR = "auditor"
-    HELPDESK = "helpdesk"
 
 
 class Right(StrEnum):
@@ -46,6 +39,8 @@ class Right(StrEnum):
     KEYS_READ = "list API keys"
     KEYS_CHANGE = "create and revoke API keys"
     AUDIT_READ = "read the audit log"
+    USERS_READ = "list users"
+    USERS_CHANGE = "add, change and remove users, and set their passwords"
 
 
 RIGHTS: dict[Role, frozenset[Right]] = {
@@ -69,6 +64,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
             Right.REPLAY,
             Right.KEYS_READ,
             Right.AUDIT_READ,
+            Right.USERS_READ,
         }
     ),
     Role.HELPDESK: frozenset({Right.MAILS_READ}),
@@ -106,10 +102,7 @@ def guarded(right: Right) -> APIRouter:
     return APIRouter(
         route_class=route_class,
         dependencies=[Depends(HTTPBearer(auto_error=False, description="An API key: `ph_...`"))],
-        responses={
-            status: {"description": HTTPStatus(status).phrase, "content": {"application/problem+json": {}}}
-            for status in (401, 403, 404, 422)
-        },
+        responses={status: problem(HTTPStatus(status).phrase) for status in (400, 401, 403, 404, 413, 422)},
     )
 
 

@@ -3,6 +3,7 @@
 Standards: design section 4 (If-Match, 409, 412, 422, 428); RFC 9110 section 13.1.1 (If-Match).
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class Draft:
     """By name (`name_key`): marks of profiles that have been tested, or are saved by force."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """New names of profiles by the old ones."""
+    what: str = ""
+    """Of the audit row, where that depends on what is stored."""
 
 
 def change_inventory(tools: WebTools, key: Key, what: str, draft_of: Callable[[StoredInventory], Draft]) -> int:
@@ -52,7 +55,7 @@ def change_inventory(tools: WebTools, key: Key, what: str, draft_of: Callable[[S
                 by=actor(key),
                 now=tools.clock.now(),
                 secrets=draft.secrets,
-                what=what,
+                what=draft.what or what,
                 tested=draft.tested,
                 renamed=draft.renamed,
             )
@@ -66,12 +69,23 @@ def change_inventory(tools: WebTools, key: Key, what: str, draft_of: Callable[[S
 
 def check_match(if_match: str | None, revision: int, *, needed: bool = False) -> None:
     """412 if `if_match` names other revisions than this; without it 428 where it is needed."""
+    check_tag(if_match, etag(revision), needed=needed)
+
+
+def digest_tag(document: Mapping[str, object]) -> str:
+    """Strong entity tag of what has no revision of its own: two that have the same are the same."""
+    text = json.dumps(document, sort_keys=True)
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+def check_tag(if_match: str | None, tag: str, *, needed: bool = False) -> None:
+    """412 if `if_match` names other entity tags than this; without it 428 where it is needed."""
     if if_match is None:
         if needed:
             detail = "Send If-Match with the ETag of what you read, so that no other change is overwritten."
             raise Problem(HTTPStatus.PRECONDITION_REQUIRED, detail)
         return
-    if if_match.strip() != "*" and etag(revision) not in (tag.strip() for tag in if_match.split(",")):
+    if if_match.strip() != "*" and tag not in (each.strip() for each in if_match.split(",")):
         raise Problem(HTTPStatus.PRECONDITION_FAILED, "It has changed since it was read.")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 from fastapi import Body, Header, Query
+from pydantic import WithJsonSchema
 
 from posthouse.core.fields import Secret
 from posthouse.core.inventory import Change, Difference, apply_document, diff, export_document
@@ -14,6 +15,7 @@ from posthouse.web.auth import CurrentKey, Right, guarded, may
 from posthouse.web.changing import Draft, change_inventory, check_match, unstorable
 from posthouse.web.inventory import etag
 from posthouse.web.problems import Json, invalid
+from posthouse.web.schemas import CHANGE, COUNT, FLAG, INVENTORY, answer, of, problem
 from posthouse.web.tools import Tools
 
 reading = guarded(Right.CONFIG_READ)
@@ -34,7 +36,13 @@ _CHANGES = {
     ],
 }
 
-Document = Annotated[dict[str, object], Body(examples=[_DOCUMENT], description="the inventory, as inventory.toml")]
+_CHANGED = {"type": "array", "items": CHANGE}
+
+Document = Annotated[
+    dict[str, object],
+    Body(examples=[_DOCUMENT], description="the inventory, as inventory.toml"),
+    WithJsonSchema(INVENTORY),
+]
 Prune = Annotated[bool, Query(description="remove profiles and rules that the document does not name")]
 
 
@@ -42,10 +50,7 @@ Prune = Annotated[bool, Query(description="remove profiles and rules that the do
     "/config",
     summary="Export the inventory",
     responses={
-        200: {
-            "description": "ETag: revision of the inventory",
-            "content": {"application/json": {"example": _DOCUMENT}},
-        }
+        200: answer("ETag: revision of the inventory", INVENTORY, _DOCUMENT),
     },
 )
 def export(tools: Tools) -> Json:
@@ -59,7 +64,7 @@ def export(tools: Tools) -> Json:
 @reading.post(
     "/config/diff",
     summary="What applying a document would change",
-    responses={200: {"description": "Differences", "content": {"application/json": {"example": _CHANGES}}}},
+    responses={200: answer("Differences", of(changes=_CHANGED, revision=COUNT), {**_CHANGES, "revision": 3})},
 )
 def compare(tools: Tools, key: CurrentKey, document: Document, prune: Prune = False) -> Json:
     """Validated whole: all faults at once. A secret given as a text is compared only for who may change it: nobody
@@ -74,15 +79,13 @@ def compare(tools: Tools, key: CurrentKey, document: Document, prune: Prune = Fa
     "/config/apply",
     summary="Put a document in force",
     responses={
-        200: {
-            "description": "Differences, and the revision now in force",
-            "content": {"application/json": {"example": {"applied": True, "revision": 4, **_CHANGES}}},
-        },
-        409: {
-            "description": "Another change came first, or there is no key to encrypt a secret",
-            "content": {"application/problem+json": {}},
-        },
-        412: {"description": "If-Match does not match", "content": {"application/problem+json": {}}},
+        200: answer(
+            "Differences, and the revision now in force",
+            of(applied=FLAG, revision=COUNT, changes=_CHANGED),
+            {"applied": True, "revision": 4, **_CHANGES},
+        ),
+        409: problem("Another change came first, or there is no key to encrypt a secret"),
+        412: problem("If-Match does not match"),
     },
 )
 def apply(

@@ -1,4 +1,4 @@
-"""`server-profiles` and `rules`: what is in force."""
+"""`server-profiles`: what is in force."""
 
 from http import HTTPStatus
 
@@ -10,7 +10,9 @@ from posthouse.core.profile_change import MARK
 from posthouse.core.profile_mark import mark_json
 from posthouse.ports import StoredInventory, StoredProfile
 from posthouse.web.auth import Right, guarded
+from posthouse.web.paging import LARGEST_PAGE, AfterName, ListLimit, page_after
 from posthouse.web.problems import Json, Problem
+from posthouse.web.schemas import PROFILE_ANSWER, answer, page_of, problem
 from posthouse.web.states import whole_state
 from posthouse.web.tools import Tools, WebTools
 
@@ -127,24 +129,22 @@ _STATE = {
     "/server-profiles",
     summary="All server profiles",
     responses={
-        200: {
-            "description": "ETag: revision of the inventory",
-            "content": {"application/json": {"example": {"items": [_PROFILE], "next": None}}},
-        }
+        200: answer("ETag: revision of the inventory", page_of(PROFILE_ANSWER), {"items": [_PROFILE], "next": None}),
+        409: problem("The entry that the page begins after is gone"),
     },
 )
-def list_profiles(tools: Tools) -> Json:
+def list_profiles(tools: Tools, limit: ListLimit = LARGEST_PAGE, cursor: AfterName = "") -> Json:
     """Canonical, defaults included; secrets never. `tested` is the mark of the last test: `passed`, `failed` (by
     server in `failed`), `untested` (`forced`: by whom and for which `reason`), `testing`; null if none is known."""
     stored = tools.inventory.load()
-    items = [profile_body(profile) for profile in stored.profiles]
-    return Json({"items": items, "next": None}, headers={"ETag": etag(stored.revision)})
+    page = page_after([profile_body(profile) for profile in stored.profiles], "name", limit, cursor)
+    return Json(page, headers={"ETag": etag(stored.revision)})
 
 
 @router.get(
     "/server-profiles/{name}",
     summary="One server profile",
-    responses={200: {"description": "ETag: its revision", "content": {"application/json": {"example": _PROFILE}}}},
+    responses={200: answer("ETag: its revision", PROFILE_ANSWER, _PROFILE)},
 )
 def get_profile(tools: Tools, name: str) -> Json:
     """By name, case ignored. A test changes `tested` and not the ETag."""
@@ -184,14 +184,6 @@ def get_profile_advice(tools: Tools, name: str) -> Json:
     """Advice never keeps a profile from being saved. Empty if there is nothing to tell."""
     profile = snapshot(tools.inventory.load()).profiles[str(stored_profile(tools, name).document["name"])]
     return Json({"items": [advice_json(advice) for advice in advise_profile(profile)], "next": None})
-
-
-@router.get("/rules", summary="All security rules, first match first")
-def list_rules(tools: Tools) -> Json:
-    """ETag: revision of the inventory."""
-    stored = tools.inventory.load()
-    items = [dict(rule) for rule in stored.rules]
-    return Json({"items": items, "next": None}, headers={"ETag": etag(stored.revision)})
 
 
 def stored_profile(tools: WebTools, name: str) -> StoredProfile:

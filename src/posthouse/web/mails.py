@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import StringConstraints
+from pydantic import StringConstraints, WithJsonSchema
 
 from posthouse.ports import MailQuery
 from posthouse.web.auth import Right, guarded
@@ -25,7 +25,11 @@ Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="items of a page
 Cursor = Annotated[
     str, Query(alias="next", max_length=64, pattern=r"^[A-Za-z0-9._-]*$", description="`next` of the page before")
 ]
-Moment = Annotated[datetime | None, Query(description="ISO 8601 (UTC if no zone is given) or epoch seconds")]
+Moment = Annotated[
+    datetime | None,
+    Query(description="ISO 8601 (UTC if no zone is given) or epoch seconds"),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
+]
 Sender = Annotated[Filter, Query(alias="from", description="part of the reverse-path, case ignored")]
 Forward = Annotated[Filter, Query(alias="to", description="part of a recipient's address, case ignored")]
 Subject = Annotated[Filter, Query(description="part of the subject, case ignored")]

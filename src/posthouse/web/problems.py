@@ -14,6 +14,7 @@ from fastapi import HTTPException as ApiException
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from posthouse.core.faults import Fault
 from posthouse.core.fields import sounds_secret, without_secrets
@@ -102,16 +103,28 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-async def _on_http(_request: Request, exception: Exception) -> Json:
+async def _on_http(request: Request, exception: Exception) -> Json:
     assert isinstance(exception, HTTPException)
+    headers = exception.headers
     faults = exception.faults if isinstance(exception, Problem) else ()
     detail = exception.detail
     if exception.status_code == HTTPStatus.BAD_REQUEST and not faults:
         faults = (Fault("body", "", "The body cannot be read.", _REMEDIES["json_invalid"]),)
     if exception.status_code == HTTPStatus.NOT_FOUND and detail == _title(404):
         detail = "There is no such resource."
+    if exception.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _allowed(request)):
+        headers = {**(headers or {}), "Allow": ", ".join(methods)}
     more = exception.more if isinstance(exception, Problem) else {}
-    return problem_response(exception.status_code, detail, faults, exception.headers, more)
+    return problem_response(exception.status_code, detail, faults, headers, more)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of this path that OpenAPI tells of; Starlette names those of one route only."""
+    found: set[str] = set()
+    for path, operations in request.app.openapi()["paths"].items():
+        if compile_path(path)[0].match(request.scope["path"]):
+            found |= {method.upper() for method in operations}
+    return sorted(found)
 
 
 async def _on_validation(_request: Request, exception: Exception) -> Json:

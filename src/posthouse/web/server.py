@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from posthouse.web import (
+    audit,
     certificates,
     config,
     drains,
@@ -24,8 +25,11 @@ from posthouse.web import (
     profiles,
     queue,
     replays,
+    rules,
+    users,
 )
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
+from posthouse.web.openapi import tell_by_examples
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
 
@@ -40,14 +44,18 @@ _ROUTERS = (
     mails.router,
     queue.router,
     queue.steering,
+    rules.reading,
+    rules.changing,
     config.reading,
     config.changing,
     keys.reading,
     keys.changing,
-    keys.auditing,
     drains.router,
     certificates.reading,
     certificates.changing,
+    users.reading,
+    users.changing,
+    audit.router,
 )
 
 
@@ -74,6 +82,7 @@ def create_app(tools: WebTools) -> FastAPI:
     app.include_router(health.router)
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)
+    tell_by_examples(app)
     app.add_middleware(Gate, hosts=HostList(tools.settings.console, tools.hosts), limit=BODY_OCTETS)
     return app
 

@@ -404,6 +404,41 @@ def test_export_is_a_file_that_applies_without_changes(cli: CommandLine, tmp_pat
     assert 'servers = ["smtp://10.0.0.1:25", "smtp://10.0.0.2:2525"]' in file.read_text()
 
 
+def test_export_into_a_file_that_is_there_keeps_its_comments_mode_and_link(cli: CommandLine, tmp_path: Path) -> None:
+    file, link = tmp_path / "kept.toml", tmp_path / "inventory.toml"
+    link.symlink_to(file)
+    with cli.node():
+        assert cli("config", "export", "-o", str(file)).code == 0
+        file.write_text(f"# by hand\n\n{file.read_text()}")
+        file.chmod(0o640)
+        before = file.read_text()
+        assert cli("config", "export", "-o", str(link)).code == 0
+        assert file.read_text() == before
+        assert cli("rule", "enable", "old").code == 0
+        assert cli("config", "diff", str(file), "--exit-code").code == 1
+        assert cli("config", "diff", str(file)).code == 0
+        assert cli("config", "export", "-o", str(link)).code == 0
+        assert cli("config", "diff", str(file), "--exit-code").code == 0
+        assert file.read_text() == before.replace("enabled = false\n", "")
+        assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o640)
+        assert cli("config", "export", "-o", str(link), "--anew").code == 0
+        assert "by hand" not in file.read_text()
+
+
+@pytest.mark.parametrize("content", ['[[rules]]\nname = "a"\n', "rules = [{", "\udcff"])
+def test_a_file_that_cannot_be_brought_up_to_date_stays_as_it_is(
+    cli: CommandLine, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "inventory.toml"
+    file.write_text(content, errors="surrogateescape")
+    with cli.node():
+        ran = cli("config", "export", "-o", str(file))
+    assert ran.code == 1
+    assert "--anew" in ran.err
+    assert file.read_text(errors="surrogateescape") == content
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["inventory.toml"]
+
+
 def test_diff_dry_run_and_apply_show_the_same_changes(cli: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "inventory.toml"
     file.write_text(

@@ -104,7 +104,7 @@ def test_no_command_shows_a_stored_secret(cli: CommandLine, tmp_path: Path) -> N
         assert "No differences" in said[-1].out
         file.write_text(text.replace(CANARY, CANARY + "2"))
         said.append(cli("config", "diff", str(file)))
-        assert "~ server_profiles[x].password\n" in said[-1].out
+        assert "~ server_profiles[x].password: replaced\n" in said[-1].out
         said.append(cli("config", "apply", str(file), "--json"))
         said += [cli("profile", "list", "--json"), cli("config", "export"), cli("config", "export", "--json")]
         assert "set = true" in said[-2].out

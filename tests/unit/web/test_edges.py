@@ -21,12 +21,22 @@ def test_a_problem_has_the_shape_of_rfc_9457() -> None:
     assert "relayed" in problem["errors"][0]["remedy"]
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/api/v1/users", 404), ("PUT", "/api/v1/queue", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/api/v1/nosuch", 404), ("PUT", "/api/v1/queue", 405)]
+)
 def test_paths_and_methods_that_do_not_exist_are_problems_too(method: str, path: str, status: int) -> None:
     answer = Rest().client().request(method, path)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"]
+
+
+def test_a_refused_method_is_told_which_ones_there_are() -> None:
+    for path, methods in (("rules", "GET, POST"), ("rules/inbound", "DELETE, GET, PUT"), ("queue", "GET")):
+        answer = Rest().client().request("PATCH", f"/api/v1/{path}")
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+    allowed = Rest().client().post("/api/v1/openapi.json").headers["allow"]
+    assert set(allowed.split(", ")) == {"GET", "HEAD"}
 
 
 def test_a_fault_in_a_secret_is_not_echoed() -> None:
