@@ -32,6 +32,13 @@ schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", APP, config=CONF
 MORE_THAN_A_SCHEMA_SAYS = {
     "POST /api/v1/server-profile-tests": "specifications, and which properties a service type has",
     "POST /api/v1/server-profiles/{name}/test": "as above",
+    "POST /api/v1/server-profiles": "as above, and what must match what",
+    "PUT /api/v1/server-profiles/{name}": "as above",
+    "POST /api/v1/server-profiles/{name}/order": "which servers the profile has",
+    "POST /api/v1/server-profiles/{name}/drain": "a server of the profile, by specification or number",
+    "POST /api/v1/digital-id/import": "certificates, keys, and which belongs to which",
+    "POST /api/v1/certificate-authorities": "certificates",
+    "POST /api/v1/digital-id/renew": "whole numbers are not taken as 3649.0",
     "POST /api/v1/rule-explanations": "IP addresses and mail addresses",
     "POST /api/v1/rule-replays": "an inventory: as config/apply",
     "POST /api/v1/rules": "patterns, networks, open relays, names of profiles, how many rules there are",

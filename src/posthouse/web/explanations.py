@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema
 
 from posthouse.core.addressed_now import Addressable, Now, Refusals, ServerNow, addressed_now
 from posthouse.core.explanation import explain, explanation_json
@@ -21,6 +21,7 @@ from posthouse.settings import NodeSettings
 from posthouse.web.auth import Right, guarded
 from posthouse.web.inventory import snapshot
 from posthouse.web.problems import Json, invalid
+from posthouse.web.schemas import INVENTORY
 from posthouse.web.states import profile_state, text, why_not_now
 from posthouse.web.tools import Tools
 from posthouse.web.unsaved import UNSAVED, Prune, laid_over
@@ -105,6 +106,7 @@ class Question(BaseModel):
     inventory: Annotated[
         dict[str, object] | None,
         Field(description="asks about this inventory, laid over what is in force; nothing is saved"),
+        WithJsonSchema({"anyOf": [INVENTORY, {"type": "null"}]}),
     ] = None
     prune: Prune = False
 

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Annotated, cast
 
 from fastapi import Body, Depends, Request
+from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from posthouse.core.faults import Fault
@@ -32,6 +33,7 @@ from posthouse.web.changing import unstorable
 from posthouse.web.inventory import stored_profile
 from posthouse.web.problems import Json, Problem, invalid, shown
 from posthouse.web.rate import Rate
+from posthouse.web.schemas import CHANGED_PROFILE, TESTED_PROFILE
 from posthouse.web.tools import Tools, WebTools
 
 router = guarded(Right.PROFILE_TEST)
@@ -107,7 +109,9 @@ async def try_unsaved(
     key: CurrentKey,
     rate: CurrentRate,
     body: Annotated[
-        dict[str, object], Body(examples=[_UNSAVED], description="a server profile, and an address to ask for")
+        dict[str, object],
+        Body(examples=[_UNSAVED], description="a server profile, and an address to ask for"),
+        WithJsonSchema(TESTED_PROFILE),
     ],
 ) -> Json:
     """All servers at once, 10 s in all, never DATA. With `rcpt_to` each server is asked for that address (MAIL from
@@ -128,6 +132,7 @@ async def try_saved(
         Body(
             examples=[_ASKED, {"tls": "starttls-required"}], description="changed fields, and an address to ask for"
         ),
+        WithJsonSchema({"anyOf": [CHANGED_PROFILE, {"type": "null"}]}),
     ] = None,
 ) -> Json:
     """Fields that are not given are as saved, null removes one. A saved secret is kept unless a server is new or

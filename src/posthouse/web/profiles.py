@@ -12,7 +12,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Body, Header, Query, Response
-from pydantic import StringConstraints
+from pydantic import StringConstraints, WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from posthouse.core.faults import Fault
@@ -37,12 +37,17 @@ from posthouse.web.inventory import etag, find_profile, profile_body
 from posthouse.web.problems import Json, Problem, invalid
 from posthouse.web.profile_tests import CurrentRate, run_test
 from posthouse.web.rate import Rate
+from posthouse.web.schemas import GIVEN_PROFILE, SERVERS
 from posthouse.web.tools import Tools, WebTools
 
 router = guarded(Right.CONFIG_CHANGE)
 
 Document = Mapping[str, object]
-Given = Annotated[dict[str, object], Body(examples=[examples.GIVEN], description="the whole server profile")]
+Given = Annotated[
+    dict[str, object],
+    Body(examples=[examples.GIVEN], description="the whole server profile"),
+    WithJsonSchema(GIVEN_PROFILE),
+]
 Force = Annotated[bool, Query(description="save what is valid without a test, marked as untested")]
 Reason = Annotated[
     str,
@@ -148,7 +153,11 @@ def order_servers(
     tools: Tools,
     key: CurrentKey,
     name: str,
-    body: Annotated[dict[str, object], Body(examples=[examples.ORDER], description="every server, first one first")],
+    body: Annotated[
+        dict[str, object],
+        Body(examples=[examples.ORDER], description="every server, first one first"),
+        WithJsonSchema(SERVERS),
+    ],
     if_match: IfMatch = None,
 ) -> Json:
     """Each server exactly once, short forms allowed. Nothing is tested: they are the same servers."""

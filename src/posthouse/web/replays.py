@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from posthouse.core.replay import (
     NOT_SEEN,
@@ -18,6 +18,7 @@ from posthouse.ports import History
 from posthouse.web.auth import Right, guarded
 from posthouse.web.inventory import snapshot
 from posthouse.web.problems import Json, invalid
+from posthouse.web.schemas import INVENTORY
 from posthouse.web.tools import Tools
 from posthouse.web.unsaved import UNSAVED, Prune, laid_over
 
@@ -76,7 +77,9 @@ class ReplayQuestion(BaseModel):
     )
 
     inventory: Annotated[
-        dict[str, object], Field(description="laid over what is in force, as config/apply would; nothing is saved")
+        dict[str, object],
+        Field(description="laid over what is in force, as config/apply would; nothing is saved"),
+        WithJsonSchema(INVENTORY),
     ]
     prune: Prune = False
     mails: Annotated[

@@ -84,6 +84,11 @@ def of(**properties: Schema) -> Schema:
     }
 
 
+def with_more(schema: Schema, **properties: Schema) -> Schema:
+    """Of an object that may have these, too."""
+    return {**schema, "properties": {**schema["properties"], **properties}}
+
+
 def page_of(item: Schema) -> Schema:
     """Of `{items, next}`."""
     return of(items={"type": "array", "items": item}, next={"type": ["string", "null"]})
@@ -130,6 +135,11 @@ RULE = object_schema(
 # What else an answer tells of a profile stands beside its settings.
 PROFILE_ANSWER: Schema = {**object_schema(PROFILE_FIELDS, {"pool": POOL_FIELDS}), "additionalProperties": True}
 PROFILE = object_schema(PROFILE_FIELDS, {"pool": POOL_FIELDS})
+GIVEN_PROFILE = with_more(PROFILE, tested=ANYTHING)
+"""What GET has answered can be sent back."""
+TESTED_PROFILE = with_more(GIVEN_PROFILE, mail_from=_or_null(TEXT), rcpt_to=_or_null(TEXT))
+CHANGED_PROFILE: Schema = {**TESTED_PROFILE, "required": []}
+SERVERS = of(servers={"type": "array", "items": TEXT, "minItems": 1})
 INVENTORY: Schema = {
     "type": "object",
     "properties": {
