@@ -198,6 +198,7 @@ def test_a_good_server_shows_the_whole_ladder_with_its_facts(loop: str, tmp_path
     assert tls.pop("names") == f"{NAME}, 127.0.0.1"
     assert "Trusted CA" in str(tls.pop("issuer"))
     assert int(str(tls.pop("days_left"))) > 30
+    assert (tls.pop("valid_from"), tls.pop("valid_until")) == ("2000-01-01", "3000-01-01")
     assert tls == {
         "version": "TLSv1.3",
         "cipher": "TLS_AES_256_GCM_SHA384",

@@ -125,9 +125,15 @@ def _answers(expected: str, came: str) -> str:
 
 
 def _with_members(text: str) -> str:
-    """A lone … among members or elements as JSON."""
-    text = re.sub(r'(?<!")…(?!")(?=\s*})', '"…": "…"', text)
-    return re.sub(r'(?<!")…(?!")', '"…"', text)
+    """A lone … among members or elements as JSON; one within a text stays."""
+    parts = re.split(r'("(?:[^"\\]|\\.)*")', text)
+    for at in range(0, len(parts), 2):
+        parts[at] = re.sub(r"…(\s*})?", _standing_for, parts[at])
+    return "".join(parts)
+
+
+def _standing_for(lone: re.Match[str]) -> str:
+    return f'"…": "…"{lone[1]}' if lone[1] else '"…"'
 
 
 def _values(expected: Any, came: Any, where: str) -> str:

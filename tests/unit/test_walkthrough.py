@@ -13,6 +13,8 @@ from support.walkthrough import Step, difference, steps
         ('{"a": 1, …}', '{"a": 1, "b": 2}'),
         ('{"a": [1, …]}', '{"a": [1, 2, 3]}'),
         ('{"a": "queued as …"}', '{"a": "queued as 01x"}'),
+        ('{"by": "key (…)", "b": "…"}', '{"by": "key (a1)", "b": 2}'),
+        ('{"a": {"b": 1, …}, …}', '{"a": {"b": 1, "c": 2}, "d": 3}'),
         ("ph_…", "ph_abc"),
         ("", ""),
         ('HTTP/1.1 200 OK\nETag: "…"\n\n{"a": 1}', 'HTTP/1.1 200 OK\ndate: now\netag: "3"\n\n{"a": 1}'),
