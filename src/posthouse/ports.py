@@ -25,7 +25,7 @@ from posthouse.core.owner import Start
 from posthouse.core.past_mail import PastMail
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_mark import Mark
-from posthouse.core.profile_test import Inquiry, StageResult
+from posthouse.core.profile_test import Inquiry, StageResult, Told, unheard
 from posthouse.core.smtp_reply import Reply
 
 
@@ -253,10 +253,10 @@ class ServerTester(Protocol):
     """Tests the servers of one service type (design 2.11)."""
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
-        """The ladder of one server within `seconds`, without advice. Never raises for anything the network does, and
-        touches no state of any worker."""
+        """The ladder of one server within `seconds`, without advice; `told` hears of it stage by stage. Never raises
+        for anything the network does, and touches no state of any worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,21 @@ def test_profiles_of_all_types_are_kept_beside_those_that_relay(cli: CommandLine
         assert [state["circuit"] for state in shown["state"]] == [None] * servers
     assert cli("config", "diff", str(file), "--json").json["changes"] == []
     _state(cli, _send(cli, "beside@ours.example"), "relayed")
+
+
+def test_the_ladder_of_a_test_comes_while_the_server_is_waited_for(node: Node) -> None:
+    console, key = str(node.facts()["console"]), (node.data_dir / "console.key").read_text().strip()
+    headers = {"Authorization": f"Bearer {key}", "Accept": "application/x-ndjson"}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(20)
+        body = {"name": "slow", "type": "smtp", "servers": [f"127.0.0.1:{listening.getsockname()[1]}"]}
+        url = f"{console}/api/v1/server-profile-tests"
+        with httpx2.stream("POST", url, json=body, headers=headers, timeout=20, trust_env=False) as answer:
+            lines = answer.iter_lines()
+            grown = [json.loads(next(lines)) for _ in range(2)]
+            assert [stage["name"] for stage in grown[1]["stages"]] == ["resolve", "connect"]
+            server, _ = listening.accept()
+            with server:
+                server.sendall(b"554 go away\r\n")
+                *_, whole = [json.loads(line) for line in lines]
+    assert whole["servers"][0]["stages"][-1]["detail"]["fault"].startswith("554")

@@ -13,7 +13,7 @@ from posthouse.core.inventory import apply_document
 from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
 from posthouse.core.profile import ServerProfile
-from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.core.service_type import ServiceType
 from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.ports import Acted, ServerRows, ServerState, WorkerState
@@ -62,10 +62,11 @@ class ScriptedTester:
     tested: list[tuple[ServerProfile, str, Inquiry | None]] = field(default_factory=list)
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         self.tested.append((profile, server, inquiry))
         resolved = StageResult(StageName.RESOLVE, True, 0.0004, {"addresses": ["10.0.0.1"]})
+        told([resolved])
         if server in self.refusing:
             return resolved, failed(StageName.CONNECT, 0.25, "connection refused", {"tried": []})
         return resolved, StageResult(StageName.QUIT, True, 0.1, {}, ("C: QUIT", "S: 221 \x1b[2Jbye"))

@@ -1,9 +1,14 @@
 """The ladder of a TEST as people read it: one line a stage, with its facts, what went wrong and what to do."""
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, cast
 
+from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.output import cell, console, plain, span
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
 
 Document = Mapping[str, object]
 
@@ -16,35 +21,62 @@ def show_ladder(profile: str, result: Document) -> None:
     to = console()
     servers = cast(list[Document], result["servers"])
     for server in servers:
-        to.print(cell(server["server"], "bold"))
-        for stage in cast(list[Document], server["stages"]):
-            _show_stage(stage)
+        for text in _server(server, signs=_signs(to.encoding)):
+            to.print(text)
     good = sum(bool(server["ok"]) for server in servers)
     word = "ok" if result["ok"] else "failed"
     to.print(cell(f"{profile}: {word}, {good} of {len(servers)} servers can be used", _style(bool(result["ok"]))))
 
 
-def _show_stage(stage: Document) -> None:
-    from rich.text import Text
+def show_growing(lines: Iterable[Document]) -> Document:
+    """Ladders while they grow, on a terminal: each line has the ladder of one server so far, the last one the whole
+    result, which is returned and not shown."""
+    from rich.console import Group
+    from rich.live import Live
 
     to = console()
+    ladders: dict[str, Document] = {}
+    with Live(console=to, transient=True, auto_refresh=False) as live:
+        for line in lines:
+            if "servers" in line:
+                return line
+            ladders[str(line["server"])] = line
+            texts = [text for server in ladders.values() for text in _server(server, signs=_signs(to.encoding))]
+            live.update(Group(*texts), refresh=True)
+    raise Stop(Exit.UNREACHABLE, "The node ended the test before its end.")
+
+
+def _server(server: Document, *, signs: bool) -> Iterator["RenderableType"]:
+    yield cell(server["server"], "bold")
+    for stage in cast(list[Document], server["stages"]):
+        yield from _stage(stage, signs=signs)
+
+
+def _stage(stage: Document, *, signs: bool) -> Iterator["RenderableType"]:
+    from rich.text import Text
+
     ok = bool(stage["ok"])
     word, sign = _MARKS[ok]
-    mark = f"{sign} {word}" if _signs(to.encoding) else word
+    mark = f"{sign} {word}" if signs else word
     detail = cast(Document, stage["detail"])
-    to.print(
-        Text.assemble(
-            "  ",
-            (f"{mark:<8}", _style(ok)),
-            f" {plain(stage['name']):<8} {span(stage['seconds']):>8}  ",
-            plain(_facts(detail)),
-        )
+    yield Text.assemble(
+        "  ",
+        (f"{mark:<8}", _style(ok)),
+        f" {plain(stage['name']):<8} {span(stage['seconds']):>8}  ",
+        plain(_facts(detail)),
     )
     if not ok:
         for line in cast(list[object], stage["transcript"]):
-            to.print(Text(f"           {plain(line)}", style="dim"))
+            yield _indented(Text(plain(line), style="dim"))
     if stage["advice"]:
-        to.print(Text(f"           {plain(stage['advice'])}", style="green" if ok else "yellow"))
+        yield _indented(Text(plain(stage["advice"]), style="green" if ok else "yellow"))
+
+
+def _indented(text: "Text") -> "RenderableType":
+    """Also where it is wrapped."""
+    from rich.padding import Padding
+
+    return Padding(text, (0, 0, 0, 11), expand=False)
 
 
 def _signs(encoding: str) -> bool:

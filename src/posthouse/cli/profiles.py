@@ -1,12 +1,13 @@
 """`posthouse profile` and `posthouse uri`: server profiles, and whether a server specification is right."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from posthouse.cli.errors import Exit, Stop
-from posthouse.cli.ladder import show_ladder
+from posthouse.cli.ladder import show_growing, show_ladder
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, ServerOption
 from posthouse.cli.output import line, pairs, show_json, table, waiting
 from posthouse.cli.profile_documents import mark_text, profile_of
@@ -119,8 +120,11 @@ def try_out(
         else:
             path, body = _unsaved(remote, file, name)
             name, body = str(body.get("name", "")), {**body, **asked}
-        with waiting(f"Testing {name} ..."):
-            result = remote.post(path, body)
+        if as_json or not sys.stdout.isatty():
+            with waiting(f"Testing {name} ..."):
+                result = remote.post(path, body)
+        else:
+            result = dict(show_growing(remote.lines(path, body)))
         if not as_json:
             show_ladder(name, result)
         elif not pin:

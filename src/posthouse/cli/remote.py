@@ -4,6 +4,7 @@ import json
 import os
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -134,13 +135,33 @@ class Remote:
         body: Mapping[str, object] | None,
         headers: Mapping[str, str],
     ) -> "Response":
-        import httpx2
-
         query = {name: _text(value) for name, value in parameters.items() if value not in (None, "")}
         content = None if body is None else json.dumps(body).encode()
         sent = dict(headers) if body is None else {**headers, "Content-Type": "application/json"}
-        try:
+        with self._reached():
             answer = self._client.request(method, path, params=query, content=content, headers=sent)
+        if answer.status_code >= 400:
+            raise _stop(self.server, answer)
+        return answer
+
+    def lines(self, path: str, body: Mapping[str, object]) -> Iterator[dict[str, object]]:
+        """The documents of an answer that comes line by line, as they come."""
+        headers = {"Content-Type": "application/json", "Accept": "application/x-ndjson"}
+        content = json.dumps(body).encode()
+        with self._reached(), self._client.stream("POST", path, content=content, headers=headers) as answer:
+            if answer.status_code >= 400:
+                answer.read()
+                raise _stop(self.server, answer)
+            for line in answer.iter_lines():
+                yield _object(self.server, line)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Faults of the connection as the end of the command."""
+        import httpx2
+
+        try:
+            yield
         except httpx2.TimeoutException as fault:
             raise Stop(Exit.UNREACHABLE, f"{self.server} does not answer in {TIMEOUT_SECONDS:.0f} s.") from fault
         except httpx2.HTTPError as fault:
@@ -149,9 +170,6 @@ class Remote:
                 f"{self.server} cannot be reached: {fault or type(fault).__name__}",
                 remedy="Start the node with `posthouse serve`, or name it with POSTHOUSE_SERVER or --server.",
             ) from fault
-        if answer.status_code >= 400:
-            raise _stop(self.server, answer)
-        return answer
 
 
 def segment(name: str) -> str:
@@ -164,10 +182,12 @@ def _text(value: object) -> str:
 
 
 def _document(server: str, answer: "Response") -> dict[str, object]:
-    if not answer.content:
-        return {}
+    return _object(server, answer.content) if answer.content else {}
+
+
+def _object(server: str, text: str | bytes) -> dict[str, object]:
     try:
-        document = json.loads(answer.content)
+        document = json.loads(text)
     except ValueError:
         document = None
     if not isinstance(document, dict):

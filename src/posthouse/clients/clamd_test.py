@@ -11,7 +11,7 @@ from posthouse.clients.connecting import NoConnection, no_answer, sentence_of
 from posthouse.clients.tested_addresses import Listeners, addresses_to_test, connected_to_test
 from posthouse.core.clamd_reply import NOT_CLAMD, eicar_facts, pong, version_facts
 from posthouse.core.profile import ServerProfile
-from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 
 _REPLY_OCTETS = 1024
 # In two parts, so that no scanner finds it here.
@@ -33,7 +33,7 @@ class ClamdTester:
         self._listeners = listeners
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         """ports.ServerTester.test. All goes to the first address that answers."""
         to = profile.servers[profile.server_texts.index(server)]
@@ -43,11 +43,13 @@ class ClamdTester:
         if to.host:
             resolved, addresses = await addresses_to_test(to.host, to.port, self._listeners, seconds)
             stages.append(resolved)
+            told(stages)
             if not addresses:
                 return tuple(stages)
         left = end - asyncio.get_running_loop().time()
         connected, first = await connected_to_test(addresses, partial(_connect, to.port), left)
         stages.append(connected)
+        told(stages)
         if first is None:
             return tuple(stages)
         first.connection.close()
@@ -55,6 +57,7 @@ class ClamdTester:
             if name is StageName.EICAR:
                 read = partial(eicar_facts, database="database" not in stages[-1].detail)
             stages.append(await _asked(name, command, read, (first.address, to.port), end))
+            told(stages)
             if not stages[-1].ok:
                 break
         return tuple(stages)

@@ -25,7 +25,7 @@ from posthouse.clients.tested_addresses import Listeners, addresses_to_test, con
 from posthouse.clients.way import DigitalId, no_key, secret_text
 from posthouse.core.http_ladder import Answer, Facts
 from posthouse.core.profile import ServerProfile
-from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.ports import SecretUnreadable, Unseal
 
 _FIELD = re.compile(r"[!-~]+")
@@ -61,7 +61,7 @@ class HttpTester:
         self._digital_id, self._listeners, self._unseal = digital_id, listeners, unseal
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         """ports.ServerTester.test. The key is sent after the server has answered as what it should be, not before."""
         try:
@@ -74,9 +74,9 @@ class HttpTester:
             return (failed(StageName.KEY, 0.0, str(error)),)
         if key and not _FIELD.fullmatch(key):
             return (failed(StageName.KEY, 0.0, "the API key's text has characters that no key has"),)
-        climb = _Climb(way, seconds)
+        climb = _Climb(way, seconds, told)
         resolved, addresses = await addresses_to_test(way.host, way.port, self._listeners, seconds)
-        climb.stages.append(resolved)
+        climb.add(resolved)
         if addresses and await climb.open(addresses):
             fields = dict([self._key_field(key)]) if key else {}
             await climb.ask([each for each in self._questions if key or not each.with_key], fields)
@@ -86,8 +86,9 @@ class HttpTester:
 class _Climb:
     """One server's test under way."""
 
-    def __init__(self, way: HttpWay, seconds: float) -> None:
+    def __init__(self, way: HttpWay, seconds: float, told: Told) -> None:
         self._way = way
+        self._told = told
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + seconds
         self._address = ""
@@ -95,13 +96,17 @@ class _Climb:
         """Not used yet."""
         self.stages: list[StageResult] = []
 
+    def add(self, stage: StageResult) -> None:
+        self.stages.append(stage)
+        self._told(self.stages)
+
     def _left(self) -> float:
         return max(0.0, self._end - self._loop.time())
 
     async def open(self, addresses: Sequence[str]) -> bool:
         """The stages `connect` and, for https, `tls`."""
         stage, first = await connected_to_test(addresses, partial(open_socket, self._way.port), self._left())
-        self.stages.append(stage)
+        self.add(stage)
         if first is None:
             return False
         self._address = first.address
@@ -109,10 +114,10 @@ class _Climb:
         try:
             self._opened = await open_stream(self._way, first.connection, self._left())
         except TlsFailed as error:
-            self.stages.append(failed(StageName.TLS, self._loop.time() - began, str(error), error.facts))
+            self.add(failed(StageName.TLS, self._loop.time() - began, str(error), error.facts))
             return False
         if self._way.policy is not None:
-            self.stages.append(StageResult(StageName.TLS, True, self._loop.time() - began, self._opened.tls))
+            self.add(StageResult(StageName.TLS, True, self._loop.time() - began, self._opened.tls))
         return True
 
     async def _dial(self) -> HttpStream:
@@ -130,7 +135,7 @@ class _Climb:
             async with HttpClient(self._way.base, self._dial) as client:
                 for question in questions:
                     stage = await self._asked(client, question, key if question.with_key else {})
-                    self.stages.append(stage)
+                    self.add(stage)
                     if not stage.ok:
                         return
         finally:

@@ -6,6 +6,7 @@ Standards: design 2.6, 2.7, 2.11.
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from posthouse.clients.tested_addresses import Listeners, addresses_to_test, con
 from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
 from posthouse.core.profile import ServerProfile
-from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.core.smtp_ladder import LadderSession
 from posthouse.ports import SecretUnreadable, Unseal
 
@@ -38,7 +39,7 @@ class SmtpTester:
         self._listeners, self._unseal = listeners, unseal
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         """ports.ServerTester.test. Where clear text will do after a failed handshake, the second connection is shown
         as delivery makes it: the `tls` stage holds, marked downgraded, and the ladder goes on from `connect`."""
@@ -48,9 +49,9 @@ class SmtpTester:
             return (failed(StageName.TLS, 0.0, str(error)),)
         except SecretUnreadable as error:
             return (failed(StageName.AUTH, 0.0, str(error)),)
-        ladder = _Ladder(self._hostname, self._limits, inquiry, seconds)
+        ladder = _Ladder(self._hostname, self._limits, inquiry, seconds, told)
         resolved, addresses = await addresses_to_test(way.host, way.port, self._listeners, seconds)
-        ladder.stages.append(resolved)
+        ladder.add(resolved)
         if not addresses:
             return tuple(ladder.stages)
         await ladder.climb(way, addresses)
@@ -68,17 +69,22 @@ class SmtpTester:
 class _Ladder:
     """One server's test under way."""
 
-    def __init__(self, hostname: str, limits: Limits, inquiry: Inquiry | None, seconds: float) -> None:
+    def __init__(self, hostname: str, limits: Limits, inquiry: Inquiry | None, seconds: float, told: Told) -> None:
         self._hostname, self._limits, self._inquiry, self._seconds = hostname, limits, inquiry, seconds
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + seconds
         self._alive: set[SmtpConnection] = set()
+        self._told = told
         self.stages: list[StageResult] = []
 
     @property
     def left(self) -> float:
         """Seconds until the test ends."""
         return self._end - self._loop.time()
+
+    def add(self, stage: StageResult) -> None:
+        self.stages.append(stage)
+        self._told(self.stages)
 
     async def climb(self, way: Way, addresses: list[str]) -> None:
         """From `connect` to the end."""
@@ -108,10 +114,16 @@ class _Ladder:
 
     async def _connect(self, way: Way, session: LadderSession, addresses: list[str]) -> "_TestedConnection | None":
         """Each address gets its share of the time, as in delivery."""
-        factory = partial(_TestedConnection, self._hostname, self._limits, self._loop, way, session, self._alive)
+
+        def grown() -> None:
+            self._told((*self.stages, *session.stages))
+
+        factory = partial(
+            _TestedConnection, self._hostname, self._limits, self._loop, way, session, self._alive, grown
+        )
         seconds = min(self._limits.connect_seconds, self.left)
         stage, first = await connected_to_test(addresses, partial(connect, factory, way.port), seconds)
-        self.stages.append(stage)
+        self.add(stage)
         return first.connection if first is not None else None
 
 
@@ -126,13 +138,23 @@ class _TestedConnection(SmtpConnection):
         way: Way,
         session: LadderSession,
         alive: set[SmtpConnection],
+        grown: Callable[[], None],
     ) -> None:
+        """`grown` is called when the session has got further."""
         super().__init__(hostname, limits, loop, way, alive, session)
         self._ladder = session
+        self._grown = grown
+        self._known = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._ladder.connection_made()
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if len(self._ladder.stages) > self._known:
+            self._known = len(self._ladder.stages)
+            self._grown()
 
     def _checked(self, policy: TlsPolicy, shown: ssl.SSLObject) -> str:
         certificate = shown.getpeercert(binary_form=True)

@@ -4,7 +4,7 @@ Each server has a ladder of stages; the first one that fails is its last.
 Standards: seed 3.7 ("Testing the configuration"); design 2.11 and section 4 (`server-profile-tests`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -65,6 +65,14 @@ class StageResult:
         return str(self.detail.get("fault", ""))
 
 
+Told = Callable[[Sequence[StageResult]], None]
+"""Is told the ladder so far whenever it has changed."""
+
+
+def unheard(_stages: Sequence[StageResult]) -> None:
+    """`Told` where nobody watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerResult:
     """The ladder of one server."""
@@ -104,11 +112,13 @@ def result_json(result: ProfileResult) -> dict[str, object]:
     """The JSON of design section 4; seconds to the millisecond."""
     return {
         "ok": result.ok,
-        "servers": [
-            {"server": server.server, "ok": server.ok, "stages": _stages_json(server.stages)}
-            for server in result.servers
-        ],
+        "servers": [server_json(server) for server in result.servers],
     }
+
+
+def server_json(server: ServerResult) -> dict[str, object]:
+    """The ladder of one server, also while it grows."""
+    return {"server": server.server, "ok": server.ok, "stages": _stages_json(server.stages)}
 
 
 def summary_json(profile: str, result: ProfileResult | None, *, as_saved: bool) -> dict[str, object]:

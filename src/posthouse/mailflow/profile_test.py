@@ -5,17 +5,20 @@ Standards: seed 3.7 ("Testing the configuration"); design 2.11.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from posthouse.core.ladder_advice import advise
 from posthouse.core.profile import ServerProfile, ServiceType
-from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult
+from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult, StageResult
 from posthouse.ports import ServerTester
 
 TEST_SECONDS = 10.0
 AT_ONCE = 4
 """Tests under way; further ones wait, so that many of them cannot fill this process with connections."""
+
+Watch = Callable[[ServerResult], None]
+"""Is shown the ladder of a server whenever it has changed, so far as it is climbed."""
 
 
 class ProfileTest:
@@ -38,14 +41,31 @@ class ProfileTest:
         """Those whose servers can be tested."""
         return tuple(self._testers)
 
-    async def run(self, profile: ServerProfile, inquiry: Inquiry | None = None) -> ProfileResult:
-        """The profile's type has to be one of `types`. Nothing is sent but what a session opens with."""
+    async def run(
+        self, profile: ServerProfile, inquiry: Inquiry | None = None, watch: Watch | None = None
+    ) -> ProfileResult:
+        """The profile's type has to be one of `types`. Nothing is sent but what opens a session. `watch` is shown
+        the ladders while they grow."""
         async with self._turn, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._test(profile, server, inquiry)) for server in profile.server_texts]
+            tasks = [
+                group.create_task(self._test(profile, server, inquiry, watch)) for server in profile.server_texts
+            ]
         return ProfileResult(tuple(task.result() for task in tasks))
 
-    async def _test(self, profile: ServerProfile, server: str, inquiry: Inquiry | None) -> ServerResult:
-        stages = await self._testers[profile.type].test(profile, server, inquiry, self._seconds)
+    async def _test(
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, watch: Watch | None
+    ) -> ServerResult:
+        def told(stages: Sequence[StageResult]) -> None:
+            if watch is not None:
+                watch(self._advised(profile, server, stages))
+
+        stages = await self._testers[profile.type].test(profile, server, inquiry, self._seconds, told)
+        result = self._advised(profile, server, stages)
+        if watch is not None:
+            watch(result)
+        return result
+
+    def _advised(self, profile: ServerProfile, server: str, stages: Sequence[StageResult]) -> ServerResult:
         specification = profile.servers[profile.server_texts.index(server)]
         words = {
             "host": specification.host,

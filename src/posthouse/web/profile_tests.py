@@ -8,12 +8,14 @@ Standards: design 2.11 and section 4.
 """
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
-from fastapi import Body, Depends, Request
+from fastapi import Body, Depends, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
@@ -23,10 +25,11 @@ from posthouse.core.kept_secret import ENTER_AGAIN, has_use, keep_secrets, with_
 from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile, parse_profile, profile_json
 from posthouse.core.profile_change import MARK
 from posthouse.core.profile_mark import mark_of
-from posthouse.core.profile_test import Inquiry, ProfileResult, result_json, summary_json
+from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult, result_json, server_json, summary_json
 from posthouse.core.protection import weaker_way
 from posthouse.core.service_type import TLS_SETTINGS, ServiceType
 from posthouse.core.smtp_path import parse_mailbox
+from posthouse.mailflow.profile_test import Watch
 from posthouse.ports import UNLOCK_LOGIN, Key, QueueCommand, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
 from posthouse.web.changing import unstorable
@@ -47,7 +50,7 @@ _OF_THE_WAY = ("servers", "tls", *sorted(TLS_SETTINGS), "username", "client_cert
 """Properties that decide who gets a secret, and how."""
 _ASKED = {"mail_from": "me@ours.example", "rcpt_to": "postmaster@ours.example"}
 _UNSAVED = {"name": "exchange", "type": "smtp", "servers": ["10.0.0.1"], "tls": "starttls-required", **_ASKED}
-FAILED_TEST = {
+FAILED_TEST: dict[str, Any] = {
     "ok": False,
     "servers": [
         {
@@ -78,11 +81,17 @@ FAILED_TEST = {
         }
     ],
 }
+LIVE = "application/x-ndjson"
+"""Asked for by Accept: the ladders while they grow."""
+_GROWING = "".join(f"{json.dumps(each)}\n" for each in (FAILED_TEST["servers"][0], FAILED_TEST))
 _ANSWERS: dict[int | str, dict[str, object]] = {
     200: {
         "description": "The ladder of each server; a stage that fails is its last. `detail` has the facts of a stage "
         "and, where it failed, `fault`",
-        "content": {"application/json": {"example": FAILED_TEST}},
+        "content": {
+            "application/json": {"example": FAILED_TEST},
+            LIVE: {"schema": {"type": "string", "description": "a JSON document a line"}, "example": _GROWING},
+        },
     },
     429: {
         "description": "60 tests a minute for each key; see Retry-After",
@@ -105,6 +114,7 @@ CurrentRate = Annotated[Rate, Depends(_rate_of)]
 
 @router.post("/server-profile-tests", summary="Test a server profile that is not saved", responses=_ANSWERS)
 async def try_unsaved(
+    request: Request,
     tools: Tools,
     key: CurrentKey,
     rate: CurrentRate,
@@ -113,16 +123,20 @@ async def try_unsaved(
         Body(examples=[_UNSAVED], description="a server profile, and an address to ask for"),
         WithJsonSchema(TESTED_PROFILE),
     ],
-) -> Json:
+) -> Response:
     """All servers at once, 10 s in all, never DATA. With `rcpt_to` each server is asked for that address (MAIL from
-    `mail_from`, RCPT, RSET). Invalid values are 422, faults of servers are stages."""
-    return await _tested(tools, key, rate, _read(tools, key, _without_mark(body), None), None)
+    `mail_from`, RCPT, RSET). Invalid values are 422, faults of servers are stages. With
+    `Accept: application/x-ndjson` the ladder of a server comes on a line whenever it has grown, and the whole result
+    on the last one."""
+    asked = _read(tools, key, _without_mark(body), None)
+    return await _answered(request, lambda watch: _tested(tools, key, rate, asked, None, watch))
 
 
 @router.post(
     "/server-profiles/{name}/test", summary="Test a saved server profile, also with changes", responses=_ANSWERS
 )
 async def try_saved(
+    request: Request,
     tools: Tools,
     key: CurrentKey,
     rate: CurrentRate,
@@ -134,13 +148,14 @@ async def try_saved(
         ),
         WithJsonSchema({"anyOf": [CHANGED_PROFILE, {"type": "null"}]}),
     ] = None,
-) -> Json:
+) -> Response:
     """Fields that are not given are as saved, null removes one. A saved secret is kept unless a server is new or
-    reached by a way that protects it less: then it has to be entered again."""
+    reached by a way that protects it less: then it has to be entered again. `Accept`: see `server-profile-tests`."""
     profile = await run_in_threadpool(stored_profile, tools, name)
     asked = _read(tools, key, _without_mark(body or {}), profile)
     as_saved = not set(body or {}) - {*_ASKED, MARK}
-    return await _tested(tools, key, rate, asked, profile if as_saved else None)
+    saved = profile if as_saved else None
+    return await _answered(request, lambda watch: _tested(tools, key, rate, asked, saved, watch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +164,55 @@ class _Asked:
     inquiry: Inquiry | None
 
 
-async def _tested(tools: WebTools, key: Key, rate: Rate, asked: _Asked, saved: StoredProfile | None) -> Json:
+async def _answered(
+    request: Request, test: Callable[[Watch | None], Coroutine[None, None, ProfileResult]]
+) -> Response:
+    """The result at the end, or line by line for who asks so; what refuses the test is a problem either way."""
+    if LIVE not in request.headers.get("accept", ""):
+        return Json(result_json(await test(None)))
+    grown: asyncio.Queue[ServerResult | None] = asyncio.Queue()
+    task = asyncio.create_task(test(grown.put_nowait))
+    task.add_done_callback(lambda _: grown.put_nowait(None))
+    first = await grown.get()
+    if first is None:
+        task.result()  # a problem
+
+    async def lines() -> AsyncIterator[str]:
+        try:
+            server = first
+            while server is not None:
+                yield _line(server_json(server))
+                server = await grown.get()
+            yield _line(result_json(await task))
+        finally:
+            task.cancel()  # whoever asked has gone
+
+    return StreamingResponse(lines(), media_type=LIVE)
+
+
+def _line(document: Document) -> str:
+    return json.dumps(document, separators=(",", ":")) + "\n"
+
+
+async def _tested(
+    tools: WebTools, key: Key, rate: Rate, asked: _Asked, saved: StoredProfile | None, watch: Watch | None
+) -> ProfileResult:
     """`saved`: the profile that is tested as it is saved, whose mark the test renews."""
-    result = await run_test(tools, key, rate, asked.profile, asked.inquiry, as_saved=saved is not None)
+    result = await run_test(tools, key, rate, asked.profile, asked.inquiry, as_saved=saved is not None, watch=watch)
     if saved is not None and not (asked.inquiry is not None and not result.ok):
         await run_in_threadpool(_renew, tools, key, saved, result)
-    return Json(result_json(result))
+    return result
 
 
 async def run_test(
-    tools: WebTools, key: Key, rate: Rate, profile: ServerProfile, inquiry: Inquiry | None, *, as_saved: bool
+    tools: WebTools,
+    key: Key,
+    rate: Rate,
+    profile: ServerProfile,
+    inquiry: Inquiry | None,
+    *,
+    as_saved: bool,
+    watch: Watch | None = None,
 ) -> ProfileResult:
     """One test, counted and audited; 429 if the key has tested too often. The type is one of those that can be."""
     wait = rate.take(key.id, tools.clock.monotonic())
@@ -167,7 +221,7 @@ async def run_test(
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(wait)})
     result: ProfileResult | None = None
     try:
-        result = await tools.profile_test.run(profile, inquiry)
+        result = await tools.profile_test.run(profile, inquiry, watch)
     finally:
         # Servers may have been logged in to, whatever became of the test and of whoever asked for it.
         row = summary_json(profile.name, result, as_saved=as_saved)

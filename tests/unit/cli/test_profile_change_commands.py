@@ -9,7 +9,7 @@ import typer
 
 from posthouse.cli.remote import Remote
 from posthouse.core.profile import ServerProfile
-from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from support.command_line import CommandLine, Ran, command_line
 from support.rest import ScriptedTester
 
@@ -201,7 +201,7 @@ class Certificates(ScriptedTester):
     silent: frozenset[str] = frozenset()
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         self.tested.append((profile, server, inquiry))
         if server in self.silent:

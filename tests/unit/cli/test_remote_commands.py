@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,19 @@ def test_profile_test_shows_a_ladder_for_each_server_and_fails_with_it(cli: Comm
     assert "\x1b" not in ran.out, "no colour when piped"
     assert cli.rest.tester.tested[0][2] == Inquiry("a@ours.example", "b@ours.example")
     assert [server["ok"] for server in as_json.json["servers"]] == [True, False]
+
+
+def test_profile_test_shows_ladders_that_grow_at_a_terminal(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.rest.tester.refusing.add("smtp://10.0.0.2:2525")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    with cli.node():
+        ran = cli("profile", "test", "exchange")
+    assert ran.code == 1
+    # Once more at each stage of each server, and at the end.
+    assert ran.out.count("smtp://10.0.0.1:25") > 4
+    assert "exchange: failed, 1 of 2 servers can be used" in ran.out.splitlines()[-1]
 
 
 def test_profile_test_succeeds_and_nothing_from_a_server_acts_on_the_terminal(cli: CommandLine) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from posthouse.core.fields import Secret
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_mark import FailedServer, Mark, MarkState
-from posthouse.core.profile_test import Inquiry, StageResult
+from posthouse.core.profile_test import Inquiry, StageResult, Told, unheard
 from posthouse.core.service_type import ServiceType
 from posthouse.mailflow.background_tests import CLAIM_SECONDS, BackgroundTests
 from posthouse.mailflow.profile_test import ProfileTest
@@ -122,7 +122,7 @@ class Meddled(ScriptedTester):
     change: dict[str, Any] = field(default_factory=dict)
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         stages = await super().test(profile, server, inquiry, seconds)
         if len(self.tested) == 1:

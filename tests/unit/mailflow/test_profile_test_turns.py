@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from posthouse.core.profile import ServerProfile
-from posthouse.core.profile_test import Inquiry, StageName, StageResult, failed
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.core.service_type import ServiceType
 from posthouse.mailflow.profile_test import AT_ONCE, ProfileTest
 from support.servers import profile
@@ -22,7 +22,7 @@ class Held:
     under_way: int = 0
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         self.began += 1
         self.under_way += 1

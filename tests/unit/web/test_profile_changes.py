@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from posthouse.core.fields import Secret
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_mark import Mark, MarkState
-from posthouse.core.profile_test import Inquiry, StageResult
+from posthouse.core.profile_test import Inquiry, StageResult, Told, unheard
 from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.settings import NodeSettings, OwnMail
 from posthouse.web.server import create_app
@@ -347,7 +347,7 @@ class Meddled(ScriptedTester):
     meddle: Callable[[], object] = lambda: None
 
     async def test(
-        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         if not self.tested:
             # The app is busy with this request, in another thread.

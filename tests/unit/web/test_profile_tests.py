@@ -399,3 +399,35 @@ def test_no_other_test_unlocks_a_login() -> None:
     rest.tester.refusing.add("smtp://10.0.0.2:2525")
     assert not posted(rest, SAVED).json()["ok"]
     assert rest.commands.submitted == []
+
+
+def live(rest: Rest, path: str, body: object, role: str = "administrator") -> Any:
+    return rest.client(role).post(path, json=body, headers={"Accept": "application/x-ndjson"})
+
+
+@pytest.mark.parametrize(("path", "body"), [(SAVED, None), (TESTS, {**UNSAVED, "servers": ["10.0.0.1", "10.0.0.9"]})])
+def test_ladders_can_be_watched_while_they_grow(path: str, body: object) -> None:
+    rest = Rest()
+    rest.tester.refusing |= {"smtp://10.0.0.2:2525", "smtp://10.0.0.9:25"}
+    answer = live(rest, path, body)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
+    *grown, whole = [json.loads(line) for line in answer.text.splitlines()]
+    assert whole == posted(rest, path, body).json()
+    for server in whole["servers"]:
+        lengths = [len(each["stages"]) for each in grown if each["server"] == server["server"]]
+        assert lengths == [1, 2]
+    last = [each for each in grown if not each["ok"]]
+    assert [each["stages"][-1]["advice"] for each in last] == [whole["servers"][1]["stages"][-1]["advice"]]
+    assert len([row for row in rest.inventory.rows if row["what"] == "server profile tested"]) == 2
+
+
+def test_what_refuses_a_test_is_a_problem_also_for_who_would_watch() -> None:
+    rest = Rest()
+    assert live(rest, TESTS, {**UNSAVED, "servers": []}).status_code == 422
+    app = create_app(rest.tools)
+    app.state.test_rate = Rate(1, 60.0)
+    client = TestClient(app, base_url="http://127.0.0.1:8025", headers=dict(rest.client().headers))
+    headers = {"Accept": "application/x-ndjson"}
+    assert client.post(TESTS, json=UNSAVED, headers=headers).status_code == 200
+    refused = client.post(TESTS, json=UNSAVED, headers=headers)
+    assert (refused.status_code, refused.headers["content-type"]) == (429, "application/problem+json")
