@@ -55,6 +55,8 @@ from posthouse.storage import open as storage
 
 POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 5.0
+FOLLOW_SECONDS = 5.0
+"""How long mail that was under way at a rename may wait by the former name."""
 
 open_shared = storage.open_shared
 
@@ -400,7 +402,7 @@ class Worker:
         worker, since = self._boot.owner, clock.now() - 60
         live = LiveRows(worker, self._delivery.servers, self._relay.pools.facts, clock)
         last: dict[str, object] = {}
-        written = 0.0
+        written, followed = 0.0, 0.0
         while True:
             try:
                 now = clock.now()
@@ -421,7 +423,11 @@ class Worker:
                     self._delivery.take_inventory(fresh)
                     self._relay.pools.retire(fresh.profiles)
                     self._log.info("inventory in force", revision=fresh.revision)
+                    followed = 0.0
                 self._relay.pools.leave(self._delivery.servers.drained)
+                if abs(now - followed) >= FOLLOW_SECONDS:
+                    await self._delivery.follow_renames()
+                    followed = now
                 for command in await loop.run_in_executor(None, self._shared.commands.pending, worker, since):
                     acted = await self._delivery.command(command)
                     await loop.run_in_executor(

@@ -3,6 +3,7 @@
 `app.py` alone joins these to the adapters in `clients` and `storage`.
 """
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -208,6 +209,9 @@ class QueueCommand:
     """Narrows to recipients of this profile; empty for all."""
     target: str = ""
     """reroute: the new profile."""
+    at: float = math.inf
+    """When it was given, epoch seconds. A command that names no mails concerns those received by then: a worker that
+    starts later obeys it once more."""
 
 
 @dataclass(frozen=True, slots=True)

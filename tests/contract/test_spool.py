@@ -279,6 +279,24 @@ def test_a_command_on_all_reaches_a_queue_longer_than_one_transaction(place: Pla
     run(main)
 
 
+def test_a_command_on_all_that_is_obeyed_late_leaves_alone_what_has_come_since(place: Place) -> None:
+    """A worker that starts obeys the commands of the last minute."""
+
+    async def main() -> None:
+        spool = place.spool()
+        old, new = mail(YOU), replace(mail(YOU), received_at=NOW + 30)
+        for one in (old, new):
+            await accept(spool, replace(one, recipients=changed(one, RecipientState.QUEUED, due_at=NOW + 600)))
+        deleting = QueueCommand(1, "delete", "op", at=old.received_at)
+        assert (await spool.act(deleting, NOW + 40)).mails == (old.id,)
+        assert (place.states(old.id), place.states(new.id)) == (["deleted"], ["queued"])
+        named = QueueCommand(2, "delete", "op", (new.id,), at=old.received_at)
+        assert (await spool.act(named, NOW + 40)).recipients == 1
+        await spool.close()
+
+    run(main)
+
+
 async def deferred(spool: MailSpool, deferral: Deferral, *, due_at: float = NOW + 3600, **more: object) -> Mail:
     """A mail that waits, for that reason."""
     one = mail(YOU)

@@ -488,6 +488,34 @@ def test_a_connection_in_use_during_an_edit_is_not_kept_afterwards(loop: str) ->
     with_scripts(loop, work, script, other)
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_connection_in_use_is_not_kept_for_a_profile_that_is_edited_or_gone(loop: str, removed: bool) -> None:
+    """Also while no mail goes by the profile as it is now."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("PIPELINING")
+        await peer.expect("MAIL")
+        reached.set()
+        await go_on.wait()
+        await peer.expect("RCPT", "DATA")
+        peer.say("250 ok", "250 ok", "354 go")
+        await peer.content()
+        peer.say("250 taken")
+        await peer.expect("QUIT")
+
+    async def work(gateway: Gateway, next_hop: Scripted) -> None:
+        by, edited = pooled(next_hop.server, revision=1), pooled(next_hop.server, revision=2)
+        sending = asyncio.ensure_future(gateway.send(by))
+        await reached.wait()
+        gateway.relay.pools.retire({} if removed else {edited.name: edited})
+        go_on.set()
+        assert relayed(await sending)
+        assert gateway.idle(by) == 0
+
+    with_scripts(loop, work, script)
+
+
 def test_profiles_that_name_one_server_never_share_a_connection(loop: str) -> None:
     async def work(gateway: Gateway, sink: Sink, server: str) -> None:
         one, two = profile(server, name="one", pool=POOL), profile(server, name="two", pool=POOL)

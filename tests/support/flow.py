@@ -41,6 +41,7 @@ class MemorySpool:
     waiting: list[Mail] = field(default_factory=list)
     woken: list[tuple[frozenset[str], float, int | None]] = field(default_factory=list)
     """What `wake` was asked: profiles, seconds, most."""
+    acted: list[QueueCommand] = field(default_factory=list)
     wake_errors: list[Exception] = field(default_factory=list)
     space: int = 1 << 40
     commits: list[Done] | None = None
@@ -98,6 +99,7 @@ class MemorySpool:
         return self.space
 
     async def act(self, command: QueueCommand, now: float) -> Acted:
+        self.acted.append(command)
         return Acted(0)
 
     async def purge(self, now: float, failed_seconds: float) -> int:

@@ -39,6 +39,8 @@ class SmtpPools:
     def __init__(self, share: Callable[[int], int]) -> None:
         self._share = share
         self._pools: dict[str, _ProfilePool] = {}
+        self._revisions: dict[str, int] | None = None
+        """Of the profiles in force; None until `retire` has told."""
         self._uses: dict[tuple[str, str], ServerUse] = {}
         """By profile and server."""
         self._left: frozenset[tuple[str, str]] = frozenset()
@@ -85,6 +87,7 @@ class SmtpPools:
             for (name, server), use in self._uses.items()
             if name in profiles and server in profiles[name].server_texts
         }
+        self._revisions = {name: profile.revision for name, profile in profiles.items()}
         for name, pool in list(self._pools.items()):
             profile = profiles.get(name)
             if profile is None or profile.revision != pool.revision:
@@ -132,7 +135,10 @@ class SmtpPools:
         self._pools.clear()
 
     def _pool(self, profile: ServerProfile) -> _ProfilePool | None:
-        """The pool of a profile; None for a profile as it was before an edit, whose connections are not kept."""
+        """The pool of a profile; None for one that has been edited, renamed or removed: its connections are not
+        kept."""
+        if self._revisions is not None and self._revisions.get(profile.name) != profile.revision:
+            return None
         pool = self._pools.get(profile.name)
         if pool is not None and pool.revision == profile.revision:
             return pool

@@ -43,6 +43,10 @@ OLD_TICKS = 60
 OLD_OCTETS = 16 * 1024 * 1024
 
 
+RENAMED = "rename of the server profile"
+"""Who reroutes then, in the trail."""
+
+
 class Delivery:
     """One worker's deliveries; `inventory` and `settings` are swapped whole on reload."""
 
@@ -81,7 +85,7 @@ class Delivery:
         before = self.inventory.next_hop
         hops = fresh.next_hops()
         names = {p.name: p for p in hops} | {name: p for name in fresh.former if (p := fresh.next_hop(name))}
-        edited = {name for name, p in names.items() if (was := before(name)) and was.revision != p.revision}
+        edited = {name for name, p in names.items() if (was := before(name)) is None or was.revision != p.revision}
         self.inventory = fresh
         self._take_servers()
         if edited:
@@ -165,19 +169,25 @@ class Delivery:
     def look_at_servers(self) -> None:
         """Starts probes that are due; lets next hops go on that have a server again, and wakes their mail."""
         self.servers.look()
+        hops = self.inventory.next_hops()
         if probe_seconds := self.settings.limits.probe_seconds:
-            self.servers.look_at_unused(self.inventory.next_hops(), probe_seconds)
+            self.servers.look_at_unused(hops, probe_seconds)
         for name in self._queue.paused():
             profile = self.inventory.next_hop(name)
             if profile is None or self.servers.admits(profile):
                 self._queue.hop(name).paused = False
                 self._start(name)
-        self._to_wake = list(dict.fromkeys([*self._to_wake, *self.servers.to_wake(self.inventory.next_hops())]))
+        found = [replace(wake, profiles=self._with_former(wake.profiles)) for wake in self.servers.to_wake(hops)]
+        self._to_wake = list(dict.fromkeys([*self._to_wake, *found]))
         if self._to_wake and not self._waking and not self._stopping:
             self._waking = True
             waking = asyncio.get_running_loop().create_task(self._wake())
             self._tasks.add(waking)
             waking.add_done_callback(self._tasks.discard)
+
+    def _with_former(self, names: frozenset[str]) -> frozenset[str]:
+        """Mail that was under way when a profile was renamed waits by the name that it had."""
+        return names | {name for name, now in self.inventory.former.items() if now in names}
 
     async def _wake(self) -> None:
         """Mail put off because of the server's fault goes on; what cannot be woken now is at the next look."""
@@ -443,9 +453,18 @@ class Delivery:
             await self.look()
         return acted
 
+    async def follow_renames(self) -> None:
+        """Waiting mail names its profile, too: it takes the new name, unless another profile has the former one by
+        now. What is under way finds its profile by the former name, and follows at the next call."""
+        profiles = self.inventory.profiles
+        for former, name in self.inventory.former.items():
+            if former not in profiles and name in profiles:
+                await self.command(QueueCommand(0, "reroute", RENAMED, profile=former, target=name))
+
 
 def _concerns(command: QueueCommand, parcel: Parcel) -> bool:
-    return (not command.mails or parcel.mail.id in command.mails) and command.profile in ("", parcel.profile)
+    meant = parcel.mail.id in command.mails if command.mails else parcel.mail.received_at <= command.at
+    return meant and command.profile in ("", parcel.profile)
 
 
 def _is_old(profile: str, age: Age, parcel: Parcel) -> bool:

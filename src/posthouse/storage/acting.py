@@ -1,5 +1,6 @@
 """Operators' commands on the queue, and the end of failed emails' content."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, exists, or_, select, update
@@ -35,7 +36,8 @@ _r, _m, _c = schema.recipient.c, schema.mail.c, schema.content.c
 def act(store: MailStore, batch: Batch, command: QueueCommand, now: float) -> Acted:
     """Carries out a command on up to AT_ONCE recipients; to be called again until it changes fewer.
 
-    Done again it changes nothing, so that several workers may obey the same command.
+    Done again it changes nothing, so that several workers may obey the same command, and one that starts later: mail
+    that has come since is not its matter, unless the command names it.
     """
     rows = batch.connection.execute(
         select(_r.mail_id, _r.seq)
@@ -92,6 +94,8 @@ def _conditions(store: MailStore, command: QueueCommand, now: float) -> Iterable
         yield or_(_r.profile != command.target, _r.state == FAILED.value)
     if command.mails:
         yield _r.mail_id.in_(command.mails)
+    elif command.at != math.inf:
+        yield _m.received_at <= command.at
     if command.profile:
         yield _r.profile == command.profile
 

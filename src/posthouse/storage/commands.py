@@ -55,7 +55,9 @@ class Commands:
         with self._database.read() as connection:
             rows = connection.execute(select(schema.command).where(c.at > since, ~done).order_by(c.id)).all()
         return [
-            QueueCommand(row.id, row.kind, row.by, tuple(map(MailId, json.loads(row.mails))), row.profile, row.target)
+            QueueCommand(
+                row.id, row.kind, row.by, tuple(map(MailId, json.loads(row.mails))), row.profile, row.target, row.at
+            )
             for row in rows
         ]
 

@@ -29,7 +29,7 @@ from posthouse.core.profile_change import (
 from posthouse.core.profile_mark import Mark, MarkState, mark_of, needs_test
 from posthouse.core.profile_test import ProfileResult, result_json
 from posthouse.core.service_type import ServiceType
-from posthouse.ports import Key, QueueCommand, StoredInventory, StoredProfile
+from posthouse.ports import Key, StoredInventory, StoredProfile
 from posthouse.web import profile_examples as examples
 from posthouse.web.auth import CurrentKey, Right, actor, guarded
 from posthouse.web.changing import Draft, change_inventory, check_match, unstorable
@@ -120,8 +120,6 @@ async def change_profile(
 
     what = "changed" if name_key(_name(old)) == name_key(wanted.profile.name) else "renamed"
     await run_in_threadpool(change_inventory, tools, key, f"server profile {what}", draft)
-    if _name(old) != wanted.profile.name:
-        await run_in_threadpool(_take_along, tools, key, _name(old), wanted.profile.name)
     return await run_in_threadpool(_answer, tools, wanted.profile.name, HTTPStatus.OK)
 
 
@@ -232,12 +230,6 @@ def _needs_test(tools: WebTools, old: StoredProfile, wanted: Wanted) -> bool:
         for name, secret in wanted.texts.items()
     )
     return needs_test(old.document, wanted.document, same_secrets=same)
-
-
-def _take_along(tools: WebTools, key: Key, former: str, name: str) -> None:
-    """Waiting mail names its profile, too. What is under way finds it by its former name."""
-    command = QueueCommand(id=0, kind="reroute", by=actor(key), profile=former, target=name)
-    tools.commands.submit(command, tools.clock.now())
 
 
 # --- the test ----------------------------------------------------------------------------------------

@@ -102,7 +102,9 @@ class Waiting:
 
     def __init__(self, tools: WebTools) -> None:
         now = tools.clock.now()
-        self._profiles = {str(p.document["name"]): p.document for p in tools.inventory.load().profiles}
+        profiles = tools.inventory.load().profiles
+        self._profiles = {str(p.document["name"]): p.document for p in profiles}
+        self._former = {former: str(p.document["name"]) for p in profiles for former in p.former}
         self._anyone = bool(tools.commands.workers(now))
         self._rows: dict[str, dict[str, dict[str, Facts]]] = {}
         """By profile, worker and server."""
@@ -115,6 +117,8 @@ class Waiting:
         waiting for its time."""
         if not self._anyone:
             return "no worker is running"
+        if name not in self._profiles:
+            name = self._former.get(name, name)
         document = self._profiles.get(name)
         if document is None:
             return "there is no server profile of this name any more"

@@ -5,6 +5,7 @@ import email
 import email.policy
 from dataclasses import replace
 
+from posthouse.core.circuit import Event, Faulted, ProbeStarted, ProbeSucceeded
 from posthouse.core.inventory import build_inventory
 from posthouse.core.limits import Limits
 from posthouse.core.mail import InlineOctets, RecipientState
@@ -312,6 +313,64 @@ def test_mail_under_way_finds_a_renamed_profile_by_its_former_name() -> None:
     made.delivery.take_inventory(build_inventory(3, profiles, [], former={"exchange": "next"}))
     run(made, mail(YOU))
     assert made.relay.servers == [A, B], "a profile of that name comes first"
+
+
+def test_waiting_mail_follows_a_rename_unless_another_profile_has_the_name_by_now() -> None:
+    made = flow()
+    renamed: dict[str, object] = {"name": "next", "type": "smtp", "servers": [A]}
+    made.delivery.take_inventory(build_inventory(2, [(renamed, 2)], [], former={"exchange": "next"}))
+    asyncio.run(made.delivery.follow_renames())
+    assert [(c.kind, c.profile, c.target) for c in made.spool.acted] == [("reroute", "exchange", "next")]
+    taken: dict[str, object] = {"name": "exchange", "type": "smtp", "servers": [B]}
+    profiles = [(renamed, 2), (taken, 3)]
+    made.delivery.take_inventory(build_inventory(3, profiles, [], former={"exchange": "next"}))
+    asyncio.run(made.delivery.follow_renames())
+    assert len(made.spool.acted) == 1
+
+
+def test_mail_is_woken_by_the_former_name_too_and_when_its_profile_comes_back() -> None:
+    made = flow()
+
+    def woken() -> list[frozenset[str]]:
+        async def main() -> None:
+            made.delivery.look_at_servers()
+            await made.settle()
+
+        asyncio.run(main())
+        found = [names for names, _, _ in made.spool.woken]
+        made.spool.woken.clear()
+        return found
+
+    renamed: dict[str, object] = {"name": "next", "type": "smtp", "servers": [A]}
+    made.delivery.take_inventory(build_inventory(2, [(renamed, 2)], [], former={"exchange": "next"}))
+    woken()
+    endpoint = made.delivery.servers._of(made.delivery.inventory.profiles["next"], A).endpoint
+    fault = Faulted(endpoint.state.era, "refused")
+    events: list[Event] = [fault, fault, fault, ProbeStarted(), ProbeSucceeded()]
+    for event in events:
+        made.delivery.servers.step(endpoint, event)
+    assert frozenset({"exchange", "next"}) in woken()
+    made.delivery.take_inventory(build_inventory(3, [], []))
+    assert woken() == []
+    made.delivery.take_inventory(build_inventory(4, [(renamed, 4)], []))
+    assert frozenset({"next"}) in woken()
+
+
+def test_a_command_on_all_leaves_parcels_alone_that_came_after_it() -> None:
+    made = flow(per_server=1)
+
+    async def main() -> None:
+        made.relay.gate = asyncio.Event()
+        first, second = mail(YOU), mail(TWO)
+        for one in (first, second):
+            made.delivery.enqueue(made.delivery.admit(one))
+        await asyncio.sleep(0)
+        await made.delivery.command(QueueCommand(1, "delete", "op", at=second.received_at - 1))
+        made.relay.gate.set()
+        await made.settle()
+
+    asyncio.run(main())
+    assert [addresses for _, addresses in made.relay.sent] == [(YOU,), (TWO,)]
 
 
 def test_a_profile_of_another_type_is_never_used_to_relay() -> None:
