@@ -122,3 +122,11 @@ def test_the_queue_says_who_keeps_mail_from_its_servers() -> None:
         rest.knows("w/0", "exchange", server, not_now=why, endpoint=refused)
     (row,) = rest.client().get("/api/v1/queue").json()["items"]
     assert row["waits_for"] == f"{FIRST}: {why}; {SECOND}: {why}"
+
+
+def test_a_drain_stays_where_a_file_spells_the_profile_otherwise() -> None:
+    rest = Rest()
+    rest.client().post(DRAIN, json={"server": "1"})
+    document = {"server_profiles": [{"name": "EXCHANGE", "type": "smtp", "servers": ["10.0.0.1", "10.0.0.2:2525"]}]}
+    assert rest.client().post("/api/v1/config/apply", json=document).status_code == 200
+    assert [drain.profile for drain in rest.inventory.stored.drains] == ["EXCHANGE"]
