@@ -120,3 +120,15 @@ def test_drains_that_go_with_their_server_before_their_end_are_audited(shared: S
     assert last_undrained(shared) == [{"server_profile": name, **facts} for name in ("exchange", "other")]
     inventory.replace([OTHER], [], expected_revision=5, by="op", now=NOW + 700)
     assert last_undrained(shared) is None, "it had ended by itself"
+
+
+def test_the_same_drain_again_changes_nothing_and_another_one_does(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    inventory.drain(DRAIN)
+    assert inventory.drain(replace(DRAIN, at=NOW + 5, by="key two (k2)")) == DRAIN
+    assert (inventory.load().drains, inventory.revision(), len(inventory.audit(9, None))) == ((DRAIN,), 2, 2)
+    now = NOW + 9
+    others = [replace(DRAIN, reason="other"), replace(DRAIN, until=now + 60), replace(DRAIN, until=now + 90), DRAIN]
+    for revision, other in enumerate(others, 3):
+        inventory.drain(replace(other, at=now))
+        assert (inventory.load().drains, inventory.revision()) == ((replace(other, at=now),), revision)

@@ -133,6 +133,9 @@ class MemoryInventory:
     def drain(self, drain: Drain) -> Drain | None:
         if not any(drains_in(p.document, [drain]) for p in self.stored.profiles):
             raise NoSuchServer
+        for known in self.stored.drains:
+            if drain.repeats(known):
+                return known
         return self._drained(drain.profile, drain.server, drain, drain.by, drain.at)
 
     def undrain(self, profile: str, server: str, *, by: str, now: float) -> Drain | None:

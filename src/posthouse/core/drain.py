@@ -45,6 +45,11 @@ class Drain:
         """It has not ended by itself."""
         return self.until is None or now < self.until
 
+    def repeats(self, other: "Drain") -> bool:
+        """It says what the other does, and neither ends: nothing new, whoever says it and when."""
+        ours, theirs = ((d.profile, d.server, d.kind, d.reason) for d in (self, other))
+        return self.until is None and other.until is None and ours == theirs
+
     @property
     def why(self) -> str:
         """Why no mail goes there, for trail and queue."""

@@ -140,6 +140,8 @@ class Inventory:
             if not any(drains_in(profile.document, [drain]) for profile in stored.profiles):
                 raise NoSuchServer(f"server profile {drain.profile!r} has no server {drain.server}")
             before = _drain_before(stored, drain.profile, drain.server, drain.at)
+            if before is not None and drain.repeats(before):
+                return before
             drains.put(connection, drain)
             detail = _drain_detail(stored.revision + 1, drain.profile, before, drain)
             _changed(connection, stored.revision + 1, drain.by, drain.at, what, detail)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from posthouse.core.drain import Drain, DrainKind
 from support.rest import Rest
@@ -130,3 +131,40 @@ def test_a_drain_stays_where_a_file_spells_the_profile_otherwise() -> None:
     document = {"server_profiles": [{"name": "EXCHANGE", "type": "smtp", "servers": ["10.0.0.1", "10.0.0.2:2525"]}]}
     assert rest.client().post("/api/v1/config/apply", json=document).status_code == 200
     assert [drain.profile for drain in rest.inventory.stored.drains] == ["EXCHANGE"]
+
+
+def test_the_same_drain_again_answers_with_the_one_in_force() -> None:
+    rest = Rest()
+    made = rest.client().post(DRAIN, json={"server": "1"}).json()
+    revision = rest.inventory.revision()
+    rest.clock.epoch += 60
+    assert rest.client("operator").post(DRAIN, json={"server": FIRST}).json() == made
+    assert (rest.inventory.revision(), rest.inventory.stored.drains[0].at) == (revision, made["at"])
+
+
+def test_a_key_may_drain_and_undrain_sixty_times_a_minute() -> None:
+    rest = Rest()
+    app = rest.app()
+
+    def calls(role: str) -> TestClient:
+        key = {"Authorization": f"Bearer {rest.secrets[role]}"}
+        return TestClient(app, base_url="http://127.0.0.1:8025", headers=key)
+
+    operator = calls("operator")
+    for _ in range(30):
+        assert operator.post(DRAIN, json={"server": "1"}).status_code == 200
+        assert operator.delete(DRAIN, params={"server": "1"}).status_code == 200
+    revision = rest.inventory.revision()
+    for refused in (operator.post(DRAIN, json={"server": "1"}), operator.delete(DRAIN, params={"server": "1"})):
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+        assert refused.headers["content-type"] == "application/problem+json"
+    assert rest.inventory.revision() == revision
+    assert calls("administrator").post(DRAIN, json={"server": "1"}).status_code == 200
+    rest.clock.steady += 60
+    assert operator.delete(DRAIN, params={"server": "1"}).status_code == 200
+
+
+def test_openapi_tells_of_the_rate() -> None:
+    operations = Rest().app().openapi()["paths"]["/api/v1/server-profiles/{name}/drain"]
+    for method in ("post", "delete"):
+        assert "Retry-After" in operations[method]["responses"]["429"]["description"]
