@@ -6,7 +6,7 @@ Standards: issue 5 item 5; design section 4.
 from http import HTTPStatus
 from typing import Annotated, cast
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from posthouse.core.drain import LONGEST_REASON, LONGEST_SECONDS, Drain, DrainKind, drain_json, find_server
@@ -14,6 +14,7 @@ from posthouse.core.faults import Fault
 from posthouse.core.service_type import ServiceType
 from posthouse.ports import NoSuchServer
 from posthouse.web.auth import CurrentKey, Right, actor, guarded
+from posthouse.web.changing import check_match
 from posthouse.web.inventory import stored_profile
 from posthouse.web.problems import Json, Problem, invalid
 from posthouse.web.rate import Rate
@@ -28,6 +29,12 @@ CHANGES, PER_SECONDS = 60, 60.0
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 _SERVER = "one of the profile's: its URI, which may be short, or its number, 1 being the first"
 _Server = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=300, pattern=_PRINTABLE)]
+_IfMatch = Annotated[
+    str | None,
+    Header(
+        description="ETag of the server profile: with it a number means the server that it meant when it was read"
+    ),
+]
 _Reason = Annotated[str, StringConstraints(strict=True, max_length=LONGEST_REASON, pattern=_PRINTABLE)]
 _DRAIN = {
     "server": "smtp://10.0.0.1:25",
@@ -39,6 +46,7 @@ _DRAIN = {
 }
 _ANSWERS: dict[int | str, dict[str, object]] = {
     409: {"description": "Conflict: only servers of type smtp", "content": {"application/problem+json": {}}},
+    412: {"description": "If-Match does not match", "content": {"application/problem+json": {}}},
     429: {
         "description": "60 drains and undrains a minute for each key; see Retry-After",
         "content": {"application/problem+json": {}},
@@ -95,14 +103,14 @@ class DrainOrder(BaseModel):
         **_ANSWERS,
     },
 )
-def drain_server(tools: Tools, key: CurrentKey, name: str, body: DrainOrder) -> Json:
+def drain_server(tools: Tools, key: CurrentKey, name: str, body: DrainOrder, if_match: _IfMatch = None) -> Json:
     """In force in all workers within a second, also after a restart. Open transactions end as usual, kept connections
     are closed, no probe goes there, and no mail uses up a try for it. Other profiles that name the server go on.
     Where all servers are left out mail waits. The same again, without end, changes nothing."""
     if body.simulate and body.seconds is None:
         rule = "A server is treated as down for a while only."
         raise invalid([Fault("seconds", "null", rule, f"Give 1 to {LONGEST_SECONDS} seconds.")])
-    profile, server = _server_of(tools, name, body.server)
+    profile, server = _server_of(tools, name, body.server, if_match)
     now = tools.clock.now()
     drain = Drain(
         profile,
@@ -138,17 +146,23 @@ def drain_server(tools: Tools, key: CurrentKey, name: str, body: DrainOrder) -> 
     },
 )
 def undrain_server(
-    tools: Tools, key: CurrentKey, name: str, server: Annotated[_Server, Query(description=_SERVER)]
+    tools: Tools,
+    key: CurrentKey,
+    name: str,
+    server: Annotated[_Server, Query(description=_SERVER)],
+    if_match: _IfMatch = None,
 ) -> Json:
     """Mail that waited is woken, spread over 10 seconds."""
-    profile, found = _server_of(tools, name, server)
+    profile, found = _server_of(tools, name, server, if_match)
     before = tools.inventory.undrain(profile, found, by=actor(key), now=tools.clock.now())
     return Json({"profile": profile, "server": found, "before": drain_json(before) if before is not None else None})
 
 
-def _server_of(tools: WebTools, name: str, asked: str) -> tuple[str, str]:
-    """Name of the profile and canonical server; 404 if there is none."""
-    document = stored_profile(tools, name).document
+def _server_of(tools: WebTools, name: str, asked: str, if_match: str | None) -> tuple[str, str]:
+    """Name of the profile and canonical server; 404 if there is none, 412."""
+    profile = stored_profile(tools, name)
+    check_match(if_match, profile.revision)
+    document = profile.document
     if document.get("type") != ServiceType.SMTP:
         detail = (
             f"A server profile of type {document.get('type')} relays no mail that could be kept from its servers."

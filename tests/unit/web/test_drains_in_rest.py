@@ -168,3 +168,19 @@ def test_openapi_tells_of_the_rate() -> None:
     operations = Rest().app().openapi()["paths"]["/api/v1/server-profiles/{name}/drain"]
     for method in ("post", "delete"):
         assert "Retry-After" in operations[method]["responses"]["429"]["description"]
+
+
+def test_with_if_match_a_number_means_no_other_server_after_a_change_of_the_order() -> None:
+    rest = Rest()
+    client, profile = rest.client(), "/api/v1/server-profiles/exchange"
+    read = {"If-Match": client.get(profile).headers["etag"]}
+    assert client.post(DRAIN, json={"server": "2"}, headers=read).json()["server"] == SECOND, "it may have drains"
+    assert client.post(f"{profile}/order", json={"servers": [SECOND, FIRST]}).status_code == 200
+    drains = rest.inventory.stored.drains
+    for refused in (
+        client.post(DRAIN, json={"server": "2"}, headers=read),
+        client.delete(DRAIN, params={"server": "1"}, headers=read),
+    ):
+        assert (refused.status_code, rest.inventory.stored.drains) == (412, drains)
+    again = {"If-Match": client.get(profile).headers["etag"]}
+    assert client.delete(DRAIN, params={"server": "1"}, headers=again).json()["before"]["server"] == SECOND
