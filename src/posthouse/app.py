@@ -31,6 +31,7 @@ from posthouse.core.inventory import Inventory, apply_document, build_inventory,
 from posthouse.core.kept_secret import given_texts, without_texts
 from posthouse.core.mail_id import MailIds
 from posthouse.core.owner import Start
+from posthouse.core.profile_change import lost_to_own_mail
 from posthouse.core.service_type import ServiceType
 from posthouse.digital_id.authorities import Authorities
 from posthouse.inbound.listener import Listeners
@@ -76,7 +77,9 @@ def serve(config: str | None, inventory: str | None, flags: Mapping[str, str], p
         with node.hold_data_dir(data_dir, settings.limits.drain_seconds + 2 * node.END_SECONDS) as lock:
             start = begin_start(data_dir)
             store = open_shared(str(data_dir), settings.database)
-            apply_inventory_file(store.inventory, inventory, prune=prune, by="serve")
+            apply_inventory_file(
+                store.inventory, inventory, prune=prune, by="serve", own_mail=settings.own_mail_profile
+            )
             leave_console_key(data_dir, store)
             warn_of_unused_key(store)
             store.commands.begin(start)
@@ -89,7 +92,9 @@ def serve(config: str | None, inventory: str | None, flags: Mapping[str, str], p
                     fresh = read_settings(config, flags)
                     shared = open_shared(str(data_dir), settings.database)
                     try:
-                        apply_inventory_file(shared.inventory, inventory, prune=prune, by="SIGHUP")
+                        apply_inventory_file(
+                            shared.inventory, inventory, prune=prune, by="SIGHUP", own_mail=fresh.own_mail_profile
+                        )
                     finally:
                         shared.close()
                     reloaded, waiting = after_reload(settings, fresh)
@@ -142,8 +147,11 @@ def after_reload(running: NodeSettings, fresh: NodeSettings) -> tuple[NodeSettin
     return replace(fresh, **kept), [name for name, value in kept.items() if getattr(fresh, name) != value]
 
 
-def apply_inventory_file(store: InventoryStore, path: str | None, *, prune: bool, by: str) -> None:
-    """What the file names is overwritten; what it does not name stays unless `prune`. Raises InvalidInput.
+def apply_inventory_file(
+    store: InventoryStore, path: str | None, *, prune: bool, by: str, own_mail: str | None
+) -> None:
+    """What the file names is overwritten; what it does not name stays unless `prune`. Raises InvalidInput, also where
+    the server profile that own mail leaves by would be lost (`own_mail`: its name).
 
     A lost key stops no start: secrets that the file has as texts then stay as they are stored, if they are.
     """
@@ -155,13 +163,12 @@ def apply_inventory_file(store: InventoryStore, path: str | None, *, prune: bool
     secrets, no_key = given_texts(document), None
     while True:
         stored = store.load()
-        profiles, rules, faults = apply_document(
-            [p.document for p in stored.profiles], stored.rules, document, prune=prune
-        )
+        before = [p.document for p in stored.profiles]
+        profiles, rules, faults = apply_document(before, stored.rules, document, prune=prune)
         if faults and no_key is not None:
             rule = f"Its secrets cannot be stored: {no_key}."
             raise InvalidInput((Fault("file", path, rule, no_key.remedy),))
-        if faults:
+        if faults := faults or lost_to_own_mail(before, profiles, own_mail):
             raise InvalidInput(faults)
         try:
             revision, now = stored.revision, time.time()

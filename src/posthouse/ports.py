@@ -387,6 +387,7 @@ class InventoryStore(Protocol):
     def drain(self, drain: Drain) -> Drain | None:
         """Leaves a server of a profile out from now on (`drain.at`), in place of what was there, which is returned if
         it had not ended. One transaction with its audit row; a new revision of the inventory and of no profile.
+        Nothing is changed if it repeats what was there (`Drain.repeats`).
         NoSuchServer if no profile of exactly that name has it."""
 
     def undrain(self, profile: str, server: str, *, by: str, now: float) -> Drain | None:

@@ -99,6 +99,11 @@ class NodeSettings:
     """Server profiles that nobody has tested, those of files, are tested in the background, once."""
     limits: Limits = field(default_factory=Limits)
 
+    @property
+    def own_mail_profile(self) -> str | None:
+        """Name of the server profile that own mail leaves by."""
+        return self.own_mail.profile if self.own_mail is not None else None
+
 
 OVERRIDES = ("hostname", "data_dir", "database", "workers", "smtp", "console")
 """What environment and flags may set; `smtp` is the address of the first listener."""

@@ -25,6 +25,13 @@ def shared(data_dir: str, database: str) -> Iterator[SharedStore]:
     store.close()
 
 
+def last_undrained(shared: SharedStore) -> object:
+    """Of the newest audit row."""
+    detail = shared.inventory.audit(1, None)[0]["detail"]
+    assert isinstance(detail, dict)
+    return detail.get("undrained")
+
+
 def test_a_drain_is_a_new_revision_of_the_inventory_and_of_no_profile(
     shared: SharedStore, data_dir: str, database: str
 ) -> None:
@@ -91,3 +98,37 @@ def test_a_drain_goes_with_its_server_or_profile_and_when_it_has_ended(shared: S
     assert inventory.load().drains == (DOWN,)
     inventory.replace([PROFILE], [], expected_revision=6, by="op", now=NOW + 600)
     assert inventory.load().drains == ()
+
+
+def test_a_drain_stays_where_a_file_spells_the_profile_otherwise(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    inventory.drain(DRAIN)
+    inventory.replace([{**PROFILE, "name": "Exchange"}, OTHER], [], expected_revision=2, by="config", now=NOW + 1)
+    stored = inventory.load()
+    assert stored.drains == (replace(DRAIN, profile="Exchange"),)
+    assert [profile.former for profile in stored.profiles] == [("exchange",), ()]
+    assert last_undrained(shared) is None
+
+
+def test_drains_that_go_with_their_server_before_their_end_are_audited(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    for drain in (DRAIN, DOWN, replace(DRAIN, profile="other")):
+        inventory.drain(drain)
+    inventory.replace([{**PROFILE, "servers": [TWO]}], [], expected_revision=4, by="op", now=NOW + 1)
+    facts = {"server": ONE, "kind": "drained", "at": NOW, "until": None, "by": "key op (k1)"}
+    facts["reason"] = DRAIN.reason
+    assert last_undrained(shared) == [{"server_profile": name, **facts} for name in ("exchange", "other")]
+    inventory.replace([OTHER], [], expected_revision=5, by="op", now=NOW + 700)
+    assert last_undrained(shared) is None, "it had ended by itself"
+
+
+def test_the_same_drain_again_changes_nothing_and_another_one_does(shared: SharedStore) -> None:
+    inventory = shared.inventory
+    inventory.drain(DRAIN)
+    assert inventory.drain(replace(DRAIN, at=NOW + 5, by="key two (k2)")) == DRAIN
+    assert (inventory.load().drains, inventory.revision(), len(inventory.audit(9, None))) == ((DRAIN,), 2, 2)
+    now = NOW + 9
+    others = [replace(DRAIN, reason="other"), replace(DRAIN, until=now + 60), replace(DRAIN, until=now + 90), DRAIN]
+    for revision, other in enumerate(others, 3):
+        inventory.drain(replace(other, at=now))
+        assert (inventory.load().drains, inventory.revision()) == ((replace(other, at=now),), revision)

@@ -6,6 +6,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS
 
+from posthouse.web import drains
 from support.rest import Rest
 
 HOST = "testserver"
@@ -60,6 +61,7 @@ MORE_THAN_A_SCHEMA_SAYS = {
 @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 def test_every_answer_is_one_that_openapi_tells_of(case: Any) -> None:
     APP.state.tools = Rest(hosts=(HOST,)).tools
+    APP.state.drain_rate = drains.new_rate()
     excluded = [CHECKS.get_one("positive_data_acceptance")] if case.operation.label in MORE_THAN_A_SCHEMA_SAYS else []
     if case.method == "GET":
         # It counts unknown parameters of a query as invalid, and these are ignored; and Authorization is always sent.

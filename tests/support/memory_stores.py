@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
-from posthouse.core.drain import Drain, drains_in
+from posthouse.core.drain import Drain, after_change, drains_in, lost_drains
 from posthouse.core.fields import Secret, name_key
-from posthouse.core.inventory import diff, former_names, secrets_replaced
+from posthouse.core.inventory import diff, former_names, respelt, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
@@ -92,12 +92,13 @@ class MemoryInventory:
             if unordered[0] == unordered[1] and list(self.stored.rules) == list(rules):
                 return self.stored.revision
             revision = self.stored.revision + 1
+            renamed = {**respelt(before, [str(document["name"]) for document in profiles]), **(renamed or {})}
             former = former_names(
                 [(name, p.former) for name, p in before.items()],
-                renamed or {},
+                renamed,
                 [str(document["name"]) for document in profiles],
             )
-            was = {name_key((renamed or {}).get(name, name)): p for name, p in before.items()}
+            was = {name_key(renamed.get(name, name)): p for name, p in before.items()}
             kept = [
                 replace(
                     p,
@@ -107,14 +108,18 @@ class MemoryInventory:
                 )
                 for p in new
             ]
-            moved = [replace(d, profile=(renamed or {}).get(d.profile, d.profile)) for d in self.stored.drains]
-            drains = [d for p in kept for d in drains_in(p.document, moved) if d.holds(now)]
+            moved = [replace(d, profile=renamed.get(d.profile, d.profile)) for d in self.stored.drains]
+            drains, lost = after_change(moved, [p.document for p in kept], now)
             differences = (
-                *diff([document for document, _ in old], self.stored.rules, profiles, rules, renamed or {}),
-                *secrets_replaced(old, [(p.document, p.secrets) for p in new], renamed or {}),
+                *diff([document for document, _ in old], self.stored.rules, profiles, rules, renamed),
+                *secrets_replaced(old, [(p.document, p.secrets) for p in new], renamed),
             )
             self.stored = StoredInventory(revision, tuple(kept), tuple(rules), tuple(drains))
-            detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
+            detail = {
+                "revision": revision,
+                "changes": [difference.json() for difference in differences],
+                **lost_drains(lost),
+            }
             self.note(by=by, what=what, detail=detail, now=now)
             return revision
 
@@ -128,6 +133,9 @@ class MemoryInventory:
     def drain(self, drain: Drain) -> Drain | None:
         if not any(drains_in(p.document, [drain]) for p in self.stored.profiles):
             raise NoSuchServer
+        for known in self.stored.drains:
+            if drain.repeats(known):
+                return known
         return self._drained(drain.profile, drain.server, drain, drain.by, drain.at)
 
     def undrain(self, profile: str, server: str, *, by: str, now: float) -> Drain | None:

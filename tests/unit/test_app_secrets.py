@@ -30,7 +30,7 @@ def apply(store: SharedStore, folder: Path, *profiles: tuple[str, str, str]) -> 
         for name, server, password in profiles
     )
     (folder / "inventory.toml").write_text(text)
-    apply_inventory_file(store.inventory, str(folder / "inventory.toml"), prune=False, by="serve")
+    apply_inventory_file(store.inventory, str(folder / "inventory.toml"), prune=False, by="serve", own_mail=None)
 
 
 def password(store: SharedStore, name: str = "a") -> str:

@@ -57,13 +57,21 @@ def undrain(
 ) -> None:
     """Let mail go to a server again that was drained or treated as down."""
     with Remote(console, data_dir) as remote:
-        answer = remote.call("DELETE", f"/api/v1/server-profiles/{segment(name)}/drain", {"server": server})
+        tag = _tag(remote, name, server)
+        path = f"/api/v1/server-profiles/{segment(name)}/drain"
+        answer = remote.call("DELETE", path, {"server": server}, if_match=tag)
     if as_json:
         show_json(answer)
     elif answer["before"] is None:
         line(f"{answer['server']} was not left out.")
     else:
         line(f"{answer['server']} gets mail of {answer['profile']} again.")
+
+
+def _tag(remote: Remote, name: str, server: str) -> str:
+    """Where SERVER is a number: ETag of the profile that it counts in, so that a change of the order in between is
+    refused."""
+    return remote.tagged(f"/api/v1/server-profiles/{segment(name)}")[1] if server.isdigit() else ""
 
 
 def _drain(
@@ -85,7 +93,9 @@ def _drain(
         "simulate": simulated,
     }
     with Remote(console, data_dir) as remote:
-        answer = remote.post(f"/api/v1/server-profiles/{segment(name)}/drain", body)
+        tag = _tag(remote, name, server)
+        path = f"/api/v1/server-profiles/{segment(name)}/drain"
+        answer = remote.call("POST", path, body=body, if_match=tag)
     if as_json:
         show_json(answer)
         return

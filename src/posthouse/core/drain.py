@@ -45,6 +45,11 @@ class Drain:
         """It has not ended by itself."""
         return self.until is None or now < self.until
 
+    def repeats(self, other: "Drain") -> bool:
+        """It says what the other does, and neither ends: nothing new, whoever says it and when."""
+        ours, theirs = ((d.profile, d.server, d.kind, d.reason) for d in (self, other))
+        return self.until is None and other.until is None and ours == theirs
+
     @property
     def why(self) -> str:
         """Why no mail goes there, for trail and queue."""
@@ -69,11 +74,26 @@ def drain_json(drain: Drain) -> dict[str, object]:
     }
 
 
+def lost_drains(lost: Sequence[Drain]) -> dict[str, object]:
+    """For the audit row of the change that they went with; nothing if none did."""
+    return {"undrained": [{"server_profile": d.profile, **drain_json(d)} for d in lost]} if lost else {}
+
+
 def drains_in(document: Mapping[str, object], drains: Sequence[Drain]) -> list[Drain]:
     """Those whose server the stored profile still has, under the name that it has."""
     servers = document.get("servers")
     known = {str(server) for server in servers} if isinstance(servers, list) else set()
     return [drain for drain in drains if drain.profile == document.get("name") and drain.server in known]
+
+
+def after_change(
+    drains: Sequence[Drain], profiles: Sequence[Mapping[str, object]], now: float
+) -> tuple[list[Drain], list[Drain]]:
+    """The inventory has these stored profiles now: drains that stay, and those that go before their end because
+    their server or profile has gone. What has ended by itself is in neither."""
+    holding = [drain for drain in drains if drain.holds(now)]
+    kept = [drain for profile in profiles for drain in drains_in(profile, holding)]
+    return kept, [drain for drain in holding if drain not in kept]
 
 
 def find_server(servers: Sequence[str], asked: str) -> str | None:

@@ -227,6 +227,13 @@ def rules_using(profile_name: str, rules: Iterable[Document]) -> tuple[str, ...]
     return tuple(str(rule.get("name")) for rule in rules if name_key(_relay_profile(rule)) == key)
 
 
+def respelt(before: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """New spellings by the old ones, of profiles that are the same but for the case of their names: a file may spell
+    them otherwise, and what goes by the name goes along (design 2.4)."""
+    spelt = {name_key(name): name for name in names}
+    return {name: now for name in before if (now := spelt.get(name_key(name), name)) != name}
+
+
 def former_names(
     before: Iterable[tuple[str, Sequence[str]]], renamed: Mapping[str, str], names: Iterable[str]
 ) -> dict[str, tuple[str, ...]]:

@@ -84,6 +84,15 @@ def uses_by_own_mail(name: str, own_mail: str | None) -> tuple[Fault, ...]:
     return (Fault("own_mail.profile", name, rule, "Name another one in posthouse.toml, then send SIGHUP."),)
 
 
+def lost_to_own_mail(
+    before: Iterable[Document], after: Iterable[Document], own_mail: str | None
+) -> tuple[Fault, ...]:
+    """A document laid over what is stored would leave own mail without the server profile that it leaves by: removed,
+    or of a type that relays no mail. One that is not there before is not looked for: it may come later."""
+    lost = _relaying(before) - _relaying(after)
+    return uses_by_own_mail(own_mail, own_mail) if own_mail is not None and name_key(own_mail) in lost else ()
+
+
 def with_profile(
     profiles: Sequence[Document], rules: Sequence[Document], old: Document | None, new: Document
 ) -> tuple[list[Document], list[Document]]:
@@ -123,6 +132,10 @@ def _following(rule: Document, former: str, name: str) -> Document:
     if not isinstance(relay, Mapping) or name_key(str(relay.get("profile"))) != former:
         return rule
     return {**rule, "relay": {**relay, "profile": name}}
+
+
+def _relaying(profiles: Iterable[Document]) -> set[str]:
+    return {name_key(str(entry["name"])) for entry in profiles if entry.get("type") == ServiceType.SMTP}
 
 
 def _texts(values: object) -> list[str]:

@@ -12,10 +12,12 @@ Key = tuple[str, str]
 
 
 class Drained:
-    """Drains in force; one that has ended by itself is in force until `take` is called again, so whoever asks for the
+    """Drains in force; one that has ended by itself is in force until `look` is called, so whoever asks for the
     drain of one server asks it whether it holds."""
 
     def __init__(self) -> None:
+        self._given: Mapping[Key, Drain] = {}
+        """Those that have ended by themselves, too: a clock that has jumped ahead may go back."""
         self._drains: Mapping[Key, Drain] = {}
         self._behind: Mapping[Key, Collection[Hashable]] = {}
         """Keys of the circuits of all servers."""
@@ -37,9 +39,13 @@ class Drained:
         self._look_again()
 
     def take(self, drains: Mapping[Key, Drain], now: float) -> set[str] | None:
-        """Exactly those that hold are in force. None if nothing changes, else the profiles that have a server
-        back."""
-        holding = {key: drain for key, drain in drains.items() if drain.holds(now)}
+        """Exactly those that hold are in force from now on. Returns what `look` does."""
+        self._given = drains
+        return self.look(now)
+
+    def look(self, now: float) -> set[str] | None:
+        """Which of them hold now. None if nothing changes, else the profiles that have a server back."""
+        holding = {key: drain for key, drain in self._given.items() if drain.holds(now)}
         if holding == self._drains:
             return None
         back = self._drains.keys() - holding.keys()
@@ -51,10 +57,6 @@ class Drained:
         self._drains = holding
         self._look_again()
         return {profile for profile, _ in back}
-
-    def end(self, now: float) -> set[str] | None:
-        """As `take`: those that have ended by themselves are in force no more."""
-        return self.take(self._drains, now) if self._drains else None
 
     def _look_again(self) -> None:
         drained = _keys(self._behind.get(key, ()) for key in self._drains)

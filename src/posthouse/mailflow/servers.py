@@ -460,7 +460,7 @@ class Servers:
 
     def look(self) -> None:
         """Starts the probes of open circuits that are due, and ends drains; once a second."""
-        self._have_back(self._drained.end(self._clock.now()))
+        self._have_back(self._drained.look(self._clock.now()))
         for of in (*self._endpoints.values(), *self._identities.values()):
             if of.state.phase is not circuit.Phase.CLOSED:
                 self._look(of, 0)

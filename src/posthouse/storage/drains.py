@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from posthouse.core.drain import Drain, DrainKind, drains_in
+from posthouse.core.drain import Drain, DrainKind, after_change
 from posthouse.storage import schema
 
 _d = schema.server_drain.c
@@ -44,10 +44,12 @@ def rename(connection: Connection, renamed: Mapping[str, str]) -> None:
         connection.execute(update(schema.server_drain).where(_d.profile == old).values(profile=new))
 
 
-def clean(connection: Connection, profiles: Sequence[Mapping[str, object]], now: float) -> None:
-    """What has ended, and what is of a profile or server that is not there any more, goes."""
+def clean(connection: Connection, profiles: Sequence[Mapping[str, object]], now: float) -> list[Drain]:
+    """What has ended, and what is of a profile or server that is not there any more, goes. Returns those that had
+    not ended."""
     drains = load(connection)
-    kept = {(d.profile, d.server) for profile in profiles for d in drains_in(profile, drains)}
+    kept, lost = after_change(drains, profiles, now)
     for drain in drains:
-        if not drain.holds(now) or (drain.profile, drain.server) not in kept:
+        if drain not in kept:
             remove(connection, drain.profile, drain.server)
+    return lost

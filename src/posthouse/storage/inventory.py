@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from posthouse.core.drain import Drain, DrainKind, drain_json, drains_in
+from posthouse.core.drain import Drain, DrainKind, drain_json, drains_in, lost_drains
 from posthouse.core.fields import Secret, name_key
-from posthouse.core.inventory import diff, former_names, secrets_replaced
+from posthouse.core.inventory import diff, former_names, respelt, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark
@@ -70,12 +70,13 @@ class Inventory:
             if _is_same(old, profiles, sealed) and list(old.rules) == list(rules):
                 return old.revision
             before = {str(p.document["name"]): p for p in old.profiles}
+            renamed = {**respelt(before, [str(document["name"]) for document in profiles]), **(renamed or {})}
             former = former_names(
                 [(name, p.former) for name, p in before.items()],
-                renamed or {},
+                renamed,
                 [str(document["name"]) for document in profiles],
             )
-            by_new_name = {name_key((renamed or {}).get(name, name)): p for name, p in before.items()}
+            by_new_name = {name_key(renamed.get(name, name)): p for name, p in before.items()}
             revision = old.revision + 1
             connection.execute(delete(schema.profile))
             connection.execute(delete(schema.rule))
@@ -105,14 +106,18 @@ class Inventory:
                 )
             for position, document in enumerate(rules):
                 connection.execute(insert(schema.rule).values(position=position, document=json.dumps(document)))
-            drains.rename(connection, renamed or {})
-            drains.clean(connection, profiles, now)
+            drains.rename(connection, renamed)
+            lost = drains.clean(connection, profiles, now)
             old_profiles = [(p.document, p.secrets) for p in old.profiles]
             differences = (
-                *diff([document for document, _ in old_profiles], old.rules, profiles, rules, renamed or {}),
-                *secrets_replaced(old_profiles, zip(profiles, sealed, strict=True), renamed or {}),
+                *diff([document for document, _ in old_profiles], old.rules, profiles, rules, renamed),
+                *secrets_replaced(old_profiles, zip(profiles, sealed, strict=True), renamed),
             )
-            detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
+            detail = {
+                "revision": revision,
+                "changes": [difference.json() for difference in differences],
+                **lost_drains(lost),
+            }
             _changed(connection, revision, by, now, what, detail)
             return revision
 
@@ -135,6 +140,8 @@ class Inventory:
             if not any(drains_in(profile.document, [drain]) for profile in stored.profiles):
                 raise NoSuchServer(f"server profile {drain.profile!r} has no server {drain.server}")
             before = _drain_before(stored, drain.profile, drain.server, drain.at)
+            if before is not None and drain.repeats(before):
+                return before
             drains.put(connection, drain)
             detail = _drain_detail(stored.revision + 1, drain.profile, before, drain)
             _changed(connection, stored.revision + 1, drain.by, drain.at, what, detail)

@@ -10,13 +10,14 @@ from posthouse.core.fields import Secret
 from posthouse.core.inventory import Change, Difference, apply_document, diff, export_document
 from posthouse.core.kept_secret import Secrets, changed_secrets, given_texts
 from posthouse.core.profile import KEPT
+from posthouse.core.profile_change import lost_to_own_mail
 from posthouse.ports import StoredInventory
 from posthouse.web.auth import CurrentKey, Right, guarded, may
 from posthouse.web.changing import Draft, change_inventory, check_match, unstorable
 from posthouse.web.inventory import etag
 from posthouse.web.problems import Json, invalid
 from posthouse.web.schemas import CHANGE, COUNT, FLAG, INVENTORY, answer, of, problem
-from posthouse.web.tools import Tools
+from posthouse.web.tools import Tools, WebTools
 
 reading = guarded(Right.CONFIG_READ)
 changing = guarded(Right.CONFIG_CHANGE)
@@ -71,7 +72,7 @@ def compare(tools: Tools, key: CurrentKey, document: Document, prune: Prune = Fa
     else can find one out by trying."""
     stored = tools.inventory.load()
     same = tools.inventory.same_secret if may(key.role, Right.CONFIG_CHANGE) else _taken_as_same
-    _, _, changes = _merged(stored, document, prune, given_texts(document), same)
+    _, _, changes = _merged(tools, stored, document, prune, given_texts(document), same)
     return Json({"changes": changes, "revision": stored.revision}, headers={"ETag": etag(stored.revision)})
 
 
@@ -103,7 +104,7 @@ def apply(
     def draft(stored: StoredInventory) -> Draft:
         nonlocal changes
         check_match(if_match, stored.revision)
-        profiles, rules, changes = _merged(stored, document, prune, secrets, tools.inventory.same_secret)
+        profiles, rules, changes = _merged(tools, stored, document, prune, secrets, tools.inventory.same_secret)
         return Draft(profiles, rules, secrets)
 
     if dry_run:
@@ -120,6 +121,7 @@ def _taken_as_same(_stored: Secret, _text: str) -> bool:
 
 
 def _merged(
+    tools: WebTools,
     stored: StoredInventory,
     document: Mapping[str, object],
     prune: bool,
@@ -132,7 +134,7 @@ def _merged(
         raise invalid(faults)
     old_profiles = [profile.document for profile in stored.profiles]
     profiles, rules, found = apply_document(old_profiles, stored.rules, document, prune=prune)
-    if found:
+    if found := found or lost_to_own_mail(old_profiles, profiles, tools.settings.own_mail_profile):
         raise invalid(found)
     differences = list(diff(old_profiles, stored.rules, profiles, rules))
     named = [(str(p.document["name"]), p.secrets) for p in stored.profiles]

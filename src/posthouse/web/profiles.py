@@ -134,7 +134,7 @@ def remove_profile(tools: Tools, key: CurrentKey, name: str, if_match: IfMatch =
 
     def draft(stored: StoredInventory) -> Draft:
         old = _matching(stored, name, if_match)
-        if in_use := uses(_name(old), stored.rules, _own_mail(tools)):
+        if in_use := uses(_name(old), stored.rules, tools.settings.own_mail_profile):
             raise Problem(HTTPStatus.CONFLICT, "The server profile is in use.", in_use)
         return Draft([p.document for p in stored.profiles if p is not old], stored.rules)
 
@@ -201,10 +201,14 @@ def _wanted(stored: StoredInventory, body: Document, old: StoredProfile | None) 
 def _changed(tools: WebTools, stored: StoredInventory, body: Document, old: StoredProfile) -> Wanted:
     """The same for a profile that is there; 409 also where what names it could not name it as it would be."""
     wanted, name = _wanted(stored, body, old), _name(old)
-    if wanted.profile.type is not ServiceType.SMTP and (in_use := uses(name, stored.rules, _own_mail(tools))):
+    if wanted.profile.type is not ServiceType.SMTP and (
+        in_use := uses(name, stored.rules, tools.settings.own_mail_profile)
+    ):
         detail = f"Mail is relayed by a profile of type smtp; this one is {wanted.profile.type}, and in use."
         raise Problem(HTTPStatus.CONFLICT, detail, in_use)
-    if name_key(wanted.profile.name) != name_key(name) and (in_use := uses_by_own_mail(name, _own_mail(tools))):
+    if name_key(wanted.profile.name) != name_key(name) and (
+        in_use := uses_by_own_mail(name, tools.settings.own_mail_profile)
+    ):
         raise Problem(HTTPStatus.CONFLICT, "posthouse.toml names this server profile.", in_use)
     return wanted
 
@@ -282,8 +286,3 @@ def _answer(tools: WebTools, name: str, status: HTTPStatus) -> Json:
 
 def _name(profile: StoredProfile) -> str:
     return str(profile.document["name"])
-
-
-def _own_mail(tools: WebTools) -> str | None:
-    own = tools.settings.own_mail
-    return own.profile if own is not None else None

@@ -78,6 +78,7 @@ def create_app(tools: WebTools) -> FastAPI:
     app.state.tools = tools
     app.state.queue_numbers = health.QueueNumbers(tools)
     app.state.test_rate = profile_tests.new_rate()
+    app.state.drain_rate = drains.new_rate()
     install(app)
     app.include_router(health.router)
     for router in _ROUTERS:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.cli.remote import Remote
 from posthouse.core.histogram import Recent
 from support.command_line import CommandLine, command_line
 
@@ -152,3 +153,24 @@ def test_a_server_is_treated_as_down_for_10_minutes_unless_told_otherwise(cli: C
         assert cli("profile", "simulate", "exchange", "9").code == 1
     with cli.node("auditor"):
         assert cli("profile", "drain", "exchange", "1").code == 4
+
+
+def test_a_number_means_no_other_server_when_the_order_changes_in_between(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagged = Remote.tagged
+
+    def then_ordered(remote: Remote, path: str) -> tuple[dict[str, object], str]:
+        found = tagged(remote, path)
+        servers = cli.rest.client().get(path).json()["servers"]
+        ordered = cli.rest.client().post(f"{path}/order", json={"servers": servers[::-1]})
+        assert ordered.status_code == 200
+        return found
+
+    monkeypatch.setattr(Remote, "tagged", then_ordered)
+    with cli.node():
+        for command in ("drain", "undrain", "simulate"):
+            ran = cli("profile", command, "exchange", "2")
+            assert (ran.code, "It has changed since it was read." in ran.err) == (1, True)
+        assert cli("profile", "drain", "exchange", SECOND).code == 0
+    assert [drain.server for drain in cli.rest.inventory.stored.drains] == [SECOND]

@@ -98,6 +98,16 @@ def test_a_rehearsal_ends_by_itself() -> None:
     assert made.delivery.servers.drained == set()
 
 
+def test_a_clock_that_jumps_ahead_and_back_ends_no_drain() -> None:
+    made = flow()
+    until = replace(drained(A), until=NOW + 3600)
+    take(made, until)
+    run(made, mail(YOU), 7200, mail(YOU), -7190, mail(YOU))
+    assert made.relay.servers == [B, A, B]
+    assert made.delivery.servers.drained == {("exchange", A)}
+    assert facts(made, A)["not_now"] == until.why
+
+
 def test_at_the_end_of_a_rehearsal_mail_goes_there_before_anybody_has_looked() -> None:
     made = flow()
     take(made, down(A))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from posthouse.core.drain import Drain, DrainKind
 from support.rest import Rest
@@ -122,3 +123,64 @@ def test_the_queue_says_who_keeps_mail_from_its_servers() -> None:
         rest.knows("w/0", "exchange", server, not_now=why, endpoint=refused)
     (row,) = rest.client().get("/api/v1/queue").json()["items"]
     assert row["waits_for"] == f"{FIRST}: {why}; {SECOND}: {why}"
+
+
+def test_a_drain_stays_where_a_file_spells_the_profile_otherwise() -> None:
+    rest = Rest()
+    rest.client().post(DRAIN, json={"server": "1"})
+    document = {"server_profiles": [{"name": "EXCHANGE", "type": "smtp", "servers": ["10.0.0.1", "10.0.0.2:2525"]}]}
+    assert rest.client().post("/api/v1/config/apply", json=document).status_code == 200
+    assert [drain.profile for drain in rest.inventory.stored.drains] == ["EXCHANGE"]
+
+
+def test_the_same_drain_again_answers_with_the_one_in_force() -> None:
+    rest = Rest()
+    made = rest.client().post(DRAIN, json={"server": "1"}).json()
+    revision = rest.inventory.revision()
+    rest.clock.epoch += 60
+    assert rest.client("operator").post(DRAIN, json={"server": FIRST}).json() == made
+    assert (rest.inventory.revision(), rest.inventory.stored.drains[0].at) == (revision, made["at"])
+
+
+def test_a_key_may_drain_and_undrain_sixty_times_a_minute() -> None:
+    rest = Rest()
+    app = rest.app()
+
+    def calls(role: str) -> TestClient:
+        key = {"Authorization": f"Bearer {rest.secrets[role]}"}
+        return TestClient(app, base_url="http://127.0.0.1:8025", headers=key)
+
+    operator = calls("operator")
+    for _ in range(30):
+        assert operator.post(DRAIN, json={"server": "1"}).status_code == 200
+        assert operator.delete(DRAIN, params={"server": "1"}).status_code == 200
+    revision = rest.inventory.revision()
+    for refused in (operator.post(DRAIN, json={"server": "1"}), operator.delete(DRAIN, params={"server": "1"})):
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+        assert refused.headers["content-type"] == "application/problem+json"
+    assert rest.inventory.revision() == revision
+    assert calls("administrator").post(DRAIN, json={"server": "1"}).status_code == 200
+    rest.clock.steady += 60
+    assert operator.delete(DRAIN, params={"server": "1"}).status_code == 200
+
+
+def test_openapi_tells_of_the_rate() -> None:
+    operations = Rest().app().openapi()["paths"]["/api/v1/server-profiles/{name}/drain"]
+    for method in ("post", "delete"):
+        assert "Retry-After" in operations[method]["responses"]["429"]["description"]
+
+
+def test_with_if_match_a_number_means_no_other_server_after_a_change_of_the_order() -> None:
+    rest = Rest()
+    client, profile = rest.client(), "/api/v1/server-profiles/exchange"
+    read = {"If-Match": client.get(profile).headers["etag"]}
+    assert client.post(DRAIN, json={"server": "2"}, headers=read).json()["server"] == SECOND, "it may have drains"
+    assert client.post(f"{profile}/order", json={"servers": [SECOND, FIRST]}).status_code == 200
+    drains = rest.inventory.stored.drains
+    for refused in (
+        client.post(DRAIN, json={"server": "2"}, headers=read),
+        client.delete(DRAIN, params={"server": "1"}, headers=read),
+    ):
+        assert (refused.status_code, rest.inventory.stored.drains) == (412, drains)
+    again = {"If-Match": client.get(profile).headers["etag"]}
+    assert client.delete(DRAIN, params={"server": "1"}, headers=again).json()["before"]["server"] == SECOND

@@ -312,6 +312,26 @@ def test_a_profile_of_own_mail_is_neither_renamed_nor_removed_nor_of_another_typ
     assert fields(client.delete(f"{PROFILES}/archive")) == ["rules[old].relay.profile", "own_mail.profile"]
 
 
+@pytest.mark.parametrize(
+    ("query", "profile"),
+    [
+        ("?prune=true", {"name": "exchange", "type": "smtp", "servers": ["10.0.0.1"]}),
+        ("", {"name": "Archive", "type": "clamav", "servers": ["10.0.0.3"]}),
+    ],
+)
+def test_nor_by_a_document_that_is_applied(query: str, profile: dict[str, object]) -> None:
+    rest = Rest(settings=OWN)
+    client = rest.client()
+    assert client.delete("/api/v1/rules/old").status_code == 204
+    revision = rest.inventory.revision()
+    document = {"server_profiles": [profile], "rules": []}
+    refusal = fields(client.delete(f"{PROFILES}/archive"))
+    for path in ("diff", "apply"):
+        answer = client.post(f"/api/v1/config/{path}{query}", json=document)
+        assert (answer.status_code, fields(answer)) == (422, refusal)
+    assert (refusal, rest.inventory.revision()) == (["own_mail.profile"], revision)
+
+
 def test_secrets_are_kept_removed_and_entered_again_as_the_table_says() -> None:
     rest = Rest()
     client = rest.client()
