@@ -12,7 +12,10 @@ from posthouse.storage.open import SharedStore, open_shared
 
 OLD = {"name": "exchange", "type": "smtp", "servers": ["smtp://10.0.0.1:25"]}
 NEW = {"name": "gate", "type": "smtp", "servers": ["smtp://10.0.0.2:25"]}
-RULES = ({"name": "inbound", "relay": {"profile": "exchange"}}, {"name": "inbound", "relay": {"profile": "gate"}})
+RULES = tuple(
+    {"name": "inbound", "match": {"recipients": ["*@ours.example"]}, "relay": {"profile": name}}
+    for name in ("exchange", "gate")
+)
 
 
 def change_after(statement: str, reader: SharedStore, data_dir: str, database: str) -> list[str]:
