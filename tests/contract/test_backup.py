@@ -20,7 +20,7 @@ PROFILE = {
     "username": "relay",
     "password": {"set": True},
 }
-RULE = {"name": "inbound", "relay": {"profile": "exchange"}}
+RULE = {"name": "inbound", "match": {"recipients": ["*@ours.example"]}, "relay": {"profile": "exchange"}}
 CANARY = "canary-in-a-backup-Jr40"
 
 
@@ -113,6 +113,33 @@ def test_a_damaged_backup_changes_nothing(
     filled.backup(file, NOW)
     lines = damage(file.read_text().splitlines())
     file.write_text("\n".join(lines) + "\n")
+    before = filled.inventory.load()
+    with pytest.raises(BackupUnusable, match=said):
+        filled.restore(file, "db restore", NOW)
+    assert filled.inventory.load() == before
+    assert len(filled.inventory.audit(10, None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("smtp://10.0.0.1:25", "nonsense://x", r"what it holds is not valid: server_profiles\[0\]\.servers\[0\]"),
+        (r"{\"profile\": \"exchange\"}", r"{\"profile\": \"gone\"}", r"rules\[0\]\.relay\.profile: 'gone'"),
+        (r"\"sealed\": ", r"\"was\": ", "password"),
+        (r"{\"sealed\"", r"{\"set\": true}, \"x\": {\"sealed\"", "server_profiles"),
+        ('"name":"exchange"', '"name":"other"', "row of server profile 'other' holds another one"),
+        ('"document":"{', '"document":"[', "in it is damaged"),
+        ('"position":0', '"position":null', "its rows do not fit together"),
+    ],
+)
+def test_an_edited_backup_that_is_not_valid_changes_nothing(
+    filled: SharedStore, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    file = tmp_path / "backup"
+    filled.backup(file, NOW)
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
     before = filled.inventory.load()
     with pytest.raises(BackupUnusable, match=said):
         filled.restore(file, "db restore", NOW)

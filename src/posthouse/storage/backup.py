@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import IO
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError
 
+from posthouse.core.faults import InvalidInput
+from posthouse.core.inventory import build_inventory
+from posthouse.core.profile import KEPT, SECRET_FIELDS
 from posthouse.ports import BackedUp, BackupUnusable
 from posthouse.storage import files, schema
 from posthouse.storage.database import Database, is_sqlite, open_sqlite
+from posthouse.storage.inventory import read_inventory
 from posthouse.storage.shards import database_path, numbers
 
 FORMAT = 1
@@ -73,26 +77,30 @@ def restore_backup(database: Database, source: Path, *, by: str, now: float, fit
     """The state of the backup, in one transaction; a running node takes it up as any change of the inventory.
 
     Every profile gets a new revision, so that no connection of before is used for it. Raises BackupUnusable, OSError
-    with nothing changed; BackupUnusable also if no key at hand fits its secrets.
+    with nothing changed; BackupUnusable also if what it holds is not valid, or no key at hand fits its secrets.
     """
     found = read_backup(source)
-    _check_secrets(source, fits)
-    with database.write() as connection:
-        held = select(schema.inventory_revision.c.revision).with_for_update()
-        revision = int(connection.scalar(held) or 0) + 1
-        for table in reversed(TABLES.values()):
-            connection.execute(delete(table))
-        with open(source, "rb") as lines:
-            _header(lines)
-            for name, values in _rows(lines):
-                connection.execute(insert(TABLES[name]).values(values))
-        connection.execute(update(schema.profile).values(revision=revision))
-        connection.execute(update(schema.inventory_revision).values(revision=revision))
-        if not database.sqlite:
-            _go_on_counting(connection, schema.audit)
-        detail = {"revision": revision, "backup_of": found.at, "rows": dict(found.rows)}
-        row = {"at": now, "by": by, "what": "backup restored", "detail": json.dumps(detail)}
-        connection.execute(insert(schema.audit).values(row))
+    try:
+        with database.write() as connection:
+            held = select(schema.inventory_revision.c.revision).with_for_update()
+            revision = int(connection.scalar(held) or 0) + 1
+            for table in reversed(TABLES.values()):
+                connection.execute(delete(table))
+            with open(source, "rb") as lines:
+                _header(lines)
+                for name, values in _rows(lines):
+                    connection.execute(insert(TABLES[name]).values(values))
+            connection.execute(update(schema.profile).values(revision=revision))
+            connection.execute(update(schema.inventory_revision).values(revision=revision))
+            _check_restored(connection, fits)
+            if not database.sqlite:
+                _go_on_counting(connection, schema.audit)
+            detail = {"revision": revision, "backup_of": found.at, "rows": dict(found.rows)}
+            row = {"at": now, "by": by, "what": "backup restored", "detail": json.dumps(detail)}
+            connection.execute(insert(schema.audit).values(row))
+    except (DataError, IntegrityError) as error:
+        said = str(error.orig).splitlines()[0]
+        raise BackupUnusable(f"its rows do not fit together: {said}") from error
     return found
 
 
@@ -178,19 +186,29 @@ def _rows(lines: IO[bytes]) -> Iterator[tuple[str, dict[str, object]]]:
     raise BackupUnusable("it is not whole: its end is missing")
 
 
-def _check_secrets(source: Path, fits: Unsealable) -> None:
-    with open(source, "rb") as lines:
-        _header(lines)
-        for name, values in _rows(lines):
-            if name != schema.profile.name:
-                continue
-            document = json.loads(str(values["document"]))
-            tokens = [value["sealed"] for value in document.values() if isinstance(value, dict) and "sealed" in value]
-            if not all(map(fits, tokens)):
-                raise BackupUnusable(
-                    f"no key at hand fits the stored secrets of server profile {document['name']!r}: put the key of "
-                    "that time in place first (secret.key, or its environment or credential)"
-                )
+def _check_restored(connection: Connection, fits: Unsealable) -> None:
+    """What workers will load holds by the rules of this version, and its secrets can be read. Raises BackupUnusable.
+
+    A backup is a text file, which somebody may have edited.
+    """
+    try:
+        stored = read_inventory(connection)
+        names = list(connection.scalars(select(schema.profile.c.name).order_by(schema.profile.c.position)))
+        build_inventory(stored.revision, [(p.document, p.revision) for p in stored.profiles], stored.rules)
+    except InvalidInput as error:
+        raise BackupUnusable(f"what it holds is not valid: {'; '.join(map(str, error.faults))}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BackupUnusable("a server profile or rule in it is damaged") from error
+    for name, profile in zip(names, stored.profiles, strict=True):
+        if profile.document["name"] != name:
+            raise BackupUnusable(f"the row of server profile {name!r} holds another one")
+        if any(profile.document.get(field) == KEPT and field not in profile.secrets for field in SECRET_FIELDS):
+            raise BackupUnusable(f"a stored secret of server profile {name!r} is not in it")
+        if not all(fits(secret.token) for secret in profile.secrets.values()):
+            raise BackupUnusable(
+                f"no key at hand fits the stored secrets of server profile {name!r}: put the key of that time in "
+                "place first (secret.key, or its environment or credential)"
+            )
 
 
 def _go_on_counting(connection: Connection, table: Table) -> None:

@@ -34,7 +34,9 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.sqlite = engine.dialect.name == "sqlite"
-        self._readers = engine.execution_options(**{_READS: True})
+        # By itself every statement of PostgreSQL sees what was committed until then: no snapshot.
+        snapshot = {} if self.sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._readers = engine.execution_options(**{_READS: True}, **snapshot)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

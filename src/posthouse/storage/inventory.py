@@ -46,7 +46,7 @@ class Inventory:
 
     def load(self) -> StoredInventory:
         with self._database.read() as connection:
-            return _load(connection)
+            return read_inventory(connection)
 
     def replace(
         self,
@@ -63,7 +63,7 @@ class Inventory:
     ) -> int:
         with self._database.write() as connection:
             _hold(connection)
-            old = _load(connection)
+            old = read_inventory(connection)
             if old.revision != expected_revision:
                 raise RevisionConflict(f"the inventory is at revision {old.revision}, not {expected_revision}")
             sealed = self._sealed(profiles, old, secrets or {})
@@ -136,7 +136,7 @@ class Inventory:
         what = "server drained" if drain.kind is DrainKind.DRAINED else "server treated as down"
         with self._database.write() as connection:
             _hold(connection)
-            stored = _load(connection)
+            stored = read_inventory(connection)
             if not any(drains_in(profile.document, [drain]) for profile in stored.profiles):
                 raise NoSuchServer(f"server profile {drain.profile!r} has no server {drain.server}")
             before = _drain_before(stored, drain.profile, drain.server, drain.at)
@@ -150,7 +150,7 @@ class Inventory:
     def undrain(self, profile: str, server: str, *, by: str, now: float) -> Drain | None:
         with self._database.write() as connection:
             _hold(connection)
-            stored = _load(connection)
+            stored = read_inventory(connection)
             before = _drain_before(stored, profile, server, now)
             if before is not None:
                 drains.remove(connection, profile, server)
@@ -175,7 +175,7 @@ class Inventory:
             count = 0
             with self._database.write() as connection:
                 _hold(connection)
-                for stored in (old := _load(connection)).profiles:
+                for stored in (old := read_inventory(connection)).profiles:
                     if not stored.secrets:
                         continue
                     try:
@@ -258,7 +258,8 @@ def _changed(connection: Connection, revision: int, by: str, now: float, what: s
     connection.execute(update(schema.inventory_revision).values(revision=revision))
 
 
-def _load(connection: Connection) -> StoredInventory:
+def read_inventory(connection: Connection) -> StoredInventory:
+    """All that is stored, of one state only within a snapshot or under the lock of its changes."""
     profiles = connection.execute(select(schema.profile).order_by(schema.profile.c.position))
     rules = connection.execute(select(schema.rule.c.document).order_by(schema.rule.c.position))
     return StoredInventory(

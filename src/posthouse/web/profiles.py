@@ -26,7 +26,7 @@ from posthouse.core.profile_change import (
     uses_by_own_mail,
     with_profile,
 )
-from posthouse.core.profile_mark import Mark, MarkState, mark_of, needs_test
+from posthouse.core.profile_mark import Mark, MarkState, mark_after, mark_of, needs_test
 from posthouse.core.profile_test import ProfileResult, result_json
 from posthouse.core.service_type import ServiceType
 from posthouse.ports import Key, StoredInventory, StoredProfile
@@ -81,10 +81,12 @@ async def add_profile(
     mark = await _mark(tools, key, rate, wanted, _Forced(force, reason))
 
     def draft(stored: StoredInventory) -> Draft:
-        return _draft(stored, _wanted(stored, body, None), None, mark)
+        nonlocal wanted
+        wanted = _wanted(stored, body, None)
+        return _draft(stored, wanted, None, mark)
 
-    await run_in_threadpool(change_inventory, tools, key, "server profile added", draft)
-    return await run_in_threadpool(_answer, tools, wanted.profile.name, HTTPStatus.CREATED)
+    revision = await run_in_threadpool(change_inventory, tools, key, "server profile added", draft)
+    return _answer(_saved(tools, key, None, wanted.document, mark, revision), HTTPStatus.CREATED)
 
 
 @router.put(
@@ -115,12 +117,15 @@ async def change_profile(
         mark = await _mark(tools, key, rate, wanted, _Forced(force, reason))
 
     def draft(stored: StoredInventory) -> Draft:
+        nonlocal old, wanted
         old = _matching(stored, name, if_match, needed=True)
-        return _draft(stored, _changed(tools, stored, body, old), old, mark)
+        wanted = _changed(tools, stored, body, old)
+        return _draft(stored, wanted, old, mark)
 
     what = "changed" if name_key(_name(old)) == name_key(wanted.profile.name) else "renamed"
-    await run_in_threadpool(change_inventory, tools, key, f"server profile {what}", draft)
-    return await run_in_threadpool(_answer, tools, wanted.profile.name, HTTPStatus.OK)
+    revision = await run_in_threadpool(change_inventory, tools, key, f"server profile {what}", draft)
+    same = await run_in_threadpool(_keeps_secrets, tools, old, wanted)
+    return _answer(_saved(tools, key, old, wanted.document, mark, revision, same_secrets=same), HTTPStatus.OK)
 
 
 @router.delete(
@@ -162,16 +167,19 @@ def order_servers(
     if faults := unstorable(body):
         raise invalid(faults)
 
+    laid: list[tuple[StoredProfile, Document]] = []
+
     def draft(stored: StoredInventory) -> Draft:
         old = _matching(stored, name, if_match)
         new, faults = reordered(old.document, body)
         if new is None:
             raise invalid(faults)
+        laid.append((old, new))
         profiles, rules = with_profile([p.document for p in stored.profiles], stored.rules, old.document, new)
         return Draft(profiles, rules)
 
-    change_inventory(tools, key, "server profile ordered", draft)
-    return _answer(tools, name, HTTPStatus.OK)
+    revision = change_inventory(tools, key, "server profile ordered", draft)
+    return _answer(_saved(tools, key, *laid[-1], None, revision), HTTPStatus.OK)
 
 
 # --- what is wanted ----------------------------------------------------------------------------------
@@ -229,11 +237,20 @@ def _draft(stored: StoredInventory, wanted: Wanted, old: StoredProfile | None, m
 
 
 def _needs_test(tools: WebTools, old: StoredProfile, wanted: Wanted) -> bool:
-    same = all(
+    return needs_test(old.document, wanted.document, same_secrets=_same_secrets(tools, old, wanted))
+
+
+def _same_secrets(tools: WebTools, old: StoredProfile, wanted: Wanted) -> bool:
+    return all(
         (stored := old.secrets.get(name)) is not None and tools.inventory.same_secret(stored, secret.value)
         for name, secret in wanted.texts.items()
     )
-    return needs_test(old.document, wanted.document, same_secrets=same)
+
+
+def _keeps_secrets(tools: WebTools, old: StoredProfile, wanted: Wanted) -> bool:
+    """Whether the stored ones stay; a text that comes with another name is encrypted anew, also where it is same."""
+    renamed = name_key(_name(old)) != name_key(wanted.profile.name)
+    return not (renamed and wanted.texts) and _same_secrets(tools, old, wanted)
 
 
 # --- the test ----------------------------------------------------------------------------------------
@@ -276,9 +293,30 @@ def _refused(result: ProfileResult) -> Problem:
 # --- answers -----------------------------------------------------------------------------------------
 
 
-def _answer(tools: WebTools, name: str, status: HTTPStatus) -> Json:
-    """The profile as it is stored now."""
-    profile = find_profile(tools.inventory.load(), name)
+def _saved(
+    tools: WebTools,
+    key: Key,
+    old: StoredProfile | None,
+    document: Document,
+    mark: Mark | None,
+    revision: int,
+    *,
+    same_secrets: bool = True,
+) -> StoredProfile:
+    """What this change has stored, at this revision of the inventory.
+
+    Not read again: the ETag of a change that came after it would let its reader write over what he has not seen.
+    """
+    was = (old.document, old.tested) if old is not None else None
+    by, now = actor(key), tools.clock.now()
+    tested = mark_after(mark, was, document, same_secrets=same_secrets, by=by, at=now, revision=revision)
+    if old is not None and old.document == document and same_secrets:
+        revision = old.revision
+    return StoredProfile(document, revision, tested=tested)
+
+
+def _answer(profile: StoredProfile, status: HTTPStatus) -> Json:
+    """The profile as it was stored."""
     place = f"/api/v1/server-profiles/{quote(_name(profile), safe='')}"
     where = "Location" if status is HTTPStatus.CREATED else "Content-Location"
     return Json(profile_body(profile), status, {"ETag": etag(profile.revision), where: place})

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from posthouse.core.fields import Secret
 from posthouse.core.profile import ServerProfile
-from posthouse.core.profile_mark import Mark, MarkState
+from posthouse.core.profile_mark import Mark, MarkState, mark_json
 from posthouse.core.profile_test import Inquiry, StageResult, Told, unheard
 from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.settings import NodeSettings, OwnMail
@@ -58,6 +58,54 @@ def fields(answer: Any) -> list[str]:
 
 def last_audit(rest: Rest) -> Mapping[str, Any]:
     return rest.inventory.rows[0]
+
+
+# --- what is answered ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "", NEW),
+        ("PUT", "/exchange", {**NEW, "name": "exchange", **LOGIN}),
+        ("PUT", "/exchange", {**NEW, "name": "renamed", **LOGIN}),
+        ("POST", "/exchange/order", {"servers": ["10.0.0.2:2525", "smtp://10.0.0.1:25"]}),
+    ],
+)
+def test_an_answer_is_of_this_change_not_of_one_that_came_after(
+    monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: Mapping[str, object]
+) -> None:
+    rest = rest_with()
+    client = rest.client()
+    _, match = get(client)
+    save = rest.inventory.replace
+    saved: list[Any] = []
+
+    def replaced(*given: Any, **more: Any) -> int:
+        revision = save(*given, **more)
+        name = str(body.get("name", "exchange"))
+        saved.append(next(p for p in rest.inventory.stored.profiles if p.document["name"] == name))
+        others = [
+            {**p.document, "servers": ["smtp://10.9.9.9:25"]} if p.document["name"] == name else p.document
+            for p in rest.inventory.stored.profiles
+        ]
+        save(others, rest.inventory.stored.rules, expected_revision=revision, by="another", now=1.0)
+        return revision
+
+    monkeypatch.setattr(rest.inventory, "replace", replaced)
+    answer = client.request(method, f"{PROFILES}{path}", json=body, headers=match if method == "PUT" else {})
+    assert answer.status_code in (200, 201), answer.text
+    assert answer.headers["etag"] == f'"{saved[0].revision}"'
+    assert answer.json() == {**saved[0].document, "tested": mark_json(saved[0].tested)}
+
+
+def test_a_change_that_changes_nothing_answers_the_revision_that_stays() -> None:
+    rest = rest_with()
+    client = rest.client()
+    body, match = get(client)
+    assert put(client, "archive", servers=["10.0.0.7"]).headers["etag"] != match["If-Match"]
+    answer = client.put(f"{PROFILES}/exchange", json=body, headers=match)
+    assert (answer.status_code, answer.headers["etag"], answer.json()) == (200, match["If-Match"], body)
 
 
 # --- every outcome -----------------------------------------------------------------------------------
