@@ -18,6 +18,9 @@ UNTESTED_PROPERTIES = frozenset({"name", "preference", "pool", "public_url"})
 """Properties that no server is asked about: what is changed in them needs no test."""
 
 
+_LOGIN_REFUSED = ("at AUTH: 534", "at AUTH: 535")
+
+
 class MarkState(StrEnum):
     """What is known of a profile's servers."""
 
@@ -54,6 +57,8 @@ class Mark:
     revision: int = 0
     """Of the profile that the mark was made for; 0 while it is not saved."""
     failed: tuple[FailedServer, ...] = ()
+    attempts: int = 0
+    """Tests in the background that were begun since the profile was untested; of `testing` only."""
 
     @property
     def due(self) -> bool:
@@ -69,6 +74,11 @@ def mark_of(result: ProfileResult, *, at: float, by: str, revision: int = 0) -> 
         if not server.ok
     )
     return Mark(MarkState.FAILED if failed else MarkState.PASSED, at, by, revision=revision, failed=failed)
+
+
+def refused_logins(mark: Mark) -> tuple[str, ...]:
+    """Servers that refused the login itself (534, 535), which a mail server counts against the account."""
+    return tuple(f.server for f in mark.failed if f.fault.startswith(_LOGIN_REFUSED))
 
 
 def needs_test(old: Document | None, new: Document, *, same_secrets: bool) -> bool:
@@ -115,6 +125,7 @@ def mark_json(mark: Mark | None) -> dict[str, object] | None:
         "forced": mark.forced,
         "revision": mark.revision,
         "failed": [{"server": f.server, "stage": f.stage, "fault": f.fault} for f in mark.failed],
+        **({"attempts": mark.attempts} if mark.attempts else {}),
     }
 
 
@@ -132,6 +143,7 @@ def read_mark(document: Document) -> Mark:
             FailedServer(str(server["server"]), str(server["stage"]), str(server["fault"]))
             for server in (failed if isinstance(failed, list) else ())
         ),
+        int(str(document.get("attempts", 0))),
     )
 
 
