@@ -6,10 +6,11 @@ force is `untested`, too, and stays so until somebody tests it.
 Standards: seed 3.7 ("If the test fails, then the server profile can not be added"); design 2.11.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from posthouse.core.fields import name_key
 from posthouse.core.profile_test import ProfileResult
 
 Document = Mapping[str, object]
@@ -111,6 +112,13 @@ def mark_after(
     if old is not None and old[1] is not None and not needs_test(old[0], new, same_secrets=same_secrets):
         return old[1]
     return Mark(MarkState.UNTESTED, at, by, revision=revision)
+
+
+def saved_untested(profiles: Iterable[Document], given: Mapping[str, Mark], reason: str) -> dict[str, object]:
+    """What the audit row of a change tells besides the change: the marks are lost with the next test."""
+    names = [str(document["name"]) for document in profiles]
+    forced = {name: mark.reason for name in names if (mark := given.get(name_key(name))) and mark.forced}
+    return {**({"forced": forced} if forced else {}), **({"reason": reason} if reason else {})}
 
 
 def mark_json(mark: Mark | None) -> dict[str, object] | None:

@@ -16,7 +16,7 @@ from posthouse.core.fields import Secret, name_key
 from posthouse.core.inventory import diff, former_names, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
-from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark
+from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark, saved_untested
 from posthouse.ports import (
     AuditFilter,
     NoSuchServer,
@@ -60,6 +60,7 @@ class Inventory:
         what: str = "inventory changed",
         tested: Mapping[str, Mark] | None = None,
         renamed: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> int:
         with self._database.write() as connection:
             _hold(connection)
@@ -112,7 +113,11 @@ class Inventory:
                 *diff([document for document, _ in old_profiles], old.rules, profiles, rules, renamed or {}),
                 *secrets_replaced(old_profiles, zip(profiles, sealed, strict=True), renamed or {}),
             )
-            detail = {"revision": revision, "changes": [difference.json() for difference in differences]}
+            detail = {
+                "revision": revision,
+                "changes": [difference.json() for difference in differences],
+                **saved_untested(profiles, tested or {}, reason),
+            }
             _changed(connection, revision, by, now, what, detail)
             return revision
 

@@ -81,7 +81,7 @@ async def add_profile(
     mark = await _mark(tools, key, rate, wanted, _Forced(force, reason))
 
     def draft(stored: StoredInventory) -> Draft:
-        return _draft(stored, _wanted(stored, body, None), None, mark)
+        return _draft(stored, _wanted(stored, body, None), None, mark, reason)
 
     await run_in_threadpool(change_inventory, tools, key, "server profile added", draft)
     return await run_in_threadpool(_answer, tools, wanted.profile.name, HTTPStatus.CREATED)
@@ -116,7 +116,7 @@ async def change_profile(
 
     def draft(stored: StoredInventory) -> Draft:
         old = _matching(stored, name, if_match, needed=True)
-        return _draft(stored, _changed(tools, stored, body, old), old, mark)
+        return _draft(stored, _changed(tools, stored, body, old), old, mark, reason)
 
     what = "changed" if name_key(_name(old)) == name_key(wanted.profile.name) else "renamed"
     await run_in_threadpool(change_inventory, tools, key, f"server profile {what}", draft)
@@ -211,7 +211,9 @@ def _changed(tools: WebTools, stored: StoredInventory, body: Document, old: Stor
     return wanted
 
 
-def _draft(stored: StoredInventory, wanted: Wanted, old: StoredProfile | None, mark: Mark | None) -> Draft:
+def _draft(
+    stored: StoredInventory, wanted: Wanted, old: StoredProfile | None, mark: Mark | None, reason: str
+) -> Draft:
     was = old.document if old is not None else None
     profiles, rules = with_profile([p.document for p in stored.profiles], stored.rules, was, wanted.document)
     key = name_key(wanted.profile.name)
@@ -223,6 +225,7 @@ def _draft(stored: StoredInventory, wanted: Wanted, old: StoredProfile | None, m
         secrets={key: {**kept, **wanted.texts}},
         tested={key: mark} if mark is not None else {},
         renamed=renamed,
+        reason="" if mark is not None and mark.forced else reason,
     )
 
 
