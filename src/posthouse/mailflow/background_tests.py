@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from posthouse.core.kept_secret import with_secrets
 from posthouse.core.profile import ServerProfile, parse_profile
-from posthouse.core.profile_mark import Mark, MarkState, mark_of
+from posthouse.core.profile_mark import Mark, MarkState, mark_of, refused_logins
 from posthouse.core.profile_test import ProfileResult, summary_json
 from posthouse.mailflow.profile_test import NoTurn, ProfileTest
 from posthouse.ports import Clock, InventoryStore, StoredProfile
@@ -29,9 +29,14 @@ CLAIM_SECONDS = 60.0
 the seeing node's own monotonic clock: what the clocks of others say, and where one is set back, is no matter."""
 ATTEMPTS = 2
 """Of testing one revision of a profile; the second where the first was interrupted."""
+REFUSED_SECONDS = 900.0
+"""For which a refused login is not tried again unasked, whatever else of its profile changes."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Login = tuple[str, str, str, str]
+"""Server, user name, source and reference of the password."""
 
 log = logger("profile tests")
 
@@ -48,6 +53,8 @@ class BackgroundTests:
         """A revision of the inventory in which there is nothing to do, and until when (monotonic) that holds."""
         self._claims: dict[str, tuple[Mark, float]] = {}
         """By profile: the claim that is seen, and since when (monotonic)."""
+        self._refused: dict[Login, float] = {}
+        """Logins that a test of this process saw refused, and until when (monotonic) they are left alone."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -72,7 +79,8 @@ class BackgroundTests:
                     return await self._test_one()
             except NoTurn:
                 return False
-        self._quiet = stored.revision, min((at for _, at in self._claims.values()), default=math.inf) + CLAIM_SECONDS
+        over = [since + CLAIM_SECONDS for _, since in self._claims.values()]
+        self._quiet = stored.revision, min((*over, *self._refused.values()), default=math.inf)
         return False
 
     async def _test_one(self) -> bool:
@@ -92,14 +100,19 @@ class BackgroundTests:
     def _due(self, profiles: Iterable[StoredProfile]) -> list[tuple[StoredProfile, ServerProfile]]:
         """Those to be tested, with their secrets, as far as their type can be."""
         self._see(profiles)
+        now = self._clock.monotonic()
+        self._refused = {login: until for login, until in self._refused.items() if until > now}
         found = []
         for saved in profiles:
             mark = saved.tested
             if mark is None or not (mark.due or self._left(saved)):
                 continue
             profile, _ = parse_profile(saved.document, "")
-            if profile is not None and profile.type in self._profile_test.types:
-                found.append((saved, with_secrets(profile, saved.secrets)))
+            if profile is None or profile.type not in self._profile_test.types:
+                continue
+            profile = with_secrets(profile, saved.secrets)
+            if self._refused.keys().isdisjoint(_logins(profile, profile.server_texts)):
+                found.append((saved, profile))
         return found
 
     def _see(self, profiles: Iterable[StoredProfile]) -> None:
@@ -132,6 +145,8 @@ class BackgroundTests:
         finally:
             # Servers may have been logged in to, whatever became of the test.
             await asyncio.shield(_aside(self._note, profile.name, result, self._clock.now()))
+        until = self._clock.monotonic() + REFUSED_SECONDS
+        self._refused.update(dict.fromkeys(_logins(profile, refused_logins(mark)), until))
         # A profile that has been changed meanwhile has another mark already.
         await _aside(self._inventory.mark, profile.name, claim, mark)
         for server in mark.failed:
@@ -150,6 +165,11 @@ class BackgroundTests:
 
 def _name(saved: StoredProfile) -> str:
     return str(saved.document["name"])
+
+
+def _logins(profile: ServerProfile, servers: Iterable[str]) -> list[Login]:
+    secret = profile.password
+    return [(server, profile.username, secret.source, secret.value) for server in servers] if secret else []
 
 
 async def _aside(call: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:

@@ -10,9 +10,9 @@ import pytest
 from posthouse.core.fields import Secret
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_mark import FailedServer, Mark, MarkState
-from posthouse.core.profile_test import Inquiry, StageResult, Told, unheard
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.core.service_type import ServiceType
-from posthouse.mailflow.background_tests import CLAIM_SECONDS, BackgroundTests
+from posthouse.mailflow.background_tests import CLAIM_SECONDS, REFUSED_SECONDS, BackgroundTests
 from posthouse.mailflow.profile_test import AT_ONCE, ProfileTest
 from support.memory_stores import MemoryClock, MemoryInventory
 from support.rest import ScriptedTester
@@ -234,3 +234,49 @@ def test_a_bug_is_told_once_and_not_every_minute() -> None:
     assert (drill.mark("a").state, drill.mark("a").reason) == (MarkState.FAILED, "internal trouble")
     (row,) = [row for row in drill.inventory.rows if row["what"] == "server profile tested"]
     assert row["detail"]["ok"] is None  # type: ignore[index]
+
+
+class Locked(ScriptedTester):
+    """Refuses logins."""
+
+    reply = "535 5.7.8 no"
+
+    async def test(
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
+    ) -> tuple[StageResult, ...]:
+        await super().test(profile, server, inquiry, seconds)
+        return (failed(StageName.AUTH, 0.0, f"at AUTH: {self.reply}"),)
+
+
+LOGIN = {**A, "username": "u", "password": {"env": "PASSWORD"}, "tls": "starttls-required"}
+
+
+def flapping(drill: Drill, node: BackgroundTests, *profiles: dict[str, Any]) -> int:
+    """How many tests there are while these contents are applied in turn."""
+    before = len(drill.tested)
+    for profile in profiles:
+        drill.file(profile)
+        drill.clock.steady += 30.0
+        all_of(node)
+    return len(drill.tested) - before
+
+
+@pytest.mark.parametrize(("reply", "tests"), [("535 5.7.8 no", 1), ("534 5.7.9 no", 1), ("454 4.7.0 later", 6)])
+def test_a_refused_login_is_not_tried_again_unasked_whatever_else_changes(reply: str, tests: int) -> None:
+    drill = Drill(tester=Locked())
+    drill.tester.reply = reply
+    other = {**LOGIN, "tls_min": "1.3"}
+    assert flapping(drill, drill.node(), *[LOGIN, other] * 3) == tests
+
+
+def test_a_refused_login_is_tested_again_later_and_another_login_at_once() -> None:
+    drill = Drill(tester=Locked())
+    node = drill.node()
+    other = {**LOGIN, "tls_min": "1.3"}
+    assert flapping(drill, node, LOGIN, other) == 1
+    drill.clock.steady += REFUSED_SECONDS - 60.1
+    assert all_of(node) == 0
+    drill.clock.steady += 30.1
+    assert all_of(node) == 1
+    changes = ({"username": "v"}, {"password": {"env": "OTHER"}}, {"servers": ["smtp://10.0.0.9:25"]})
+    assert flapping(drill, node, *({**LOGIN, **change} for change in changes)) == 3
