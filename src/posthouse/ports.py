@@ -368,6 +368,7 @@ class InventoryStore(Protocol):
         what: str = "inventory changed",
         tested: Mapping[str, Mark] | None = None,
         renamed: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> int:
         """Makes exactly these profiles and rules the inventory, in one transaction; writes an audit row `what` with
         every difference, before and after, secrets masked; returns the new revision (the old one if nothing changed).
@@ -378,7 +379,8 @@ class InventoryStore(Protocol):
         that is renamed). Where nothing is given, what the profile of that name has. SecretKeyUnusable if a text
         cannot be encrypted, or only with a key that does not fit the secrets that stay. `tested`: marks by name
         (`name_key`); where none is given `profile_mark.mark_after` says which. `renamed`: new names by the old ones,
-        both as spelt."""
+        both as spelt. The audit row has `forced`, reasons by profile, of the marks by force, and `reason`: why it
+        was changed, where somebody has told."""
 
     def mark(self, name: str, was: Mark | None, mark: Mark) -> bool:
         """Marks a profile as tested without any change of the inventory or its revision; False, and nothing done, if

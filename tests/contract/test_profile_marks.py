@@ -58,6 +58,22 @@ def test_a_mark_is_kept_or_lost_by_what_changes(shared: SharedStore) -> None:
     assert mark(shared) == Mark(MarkState.UNTESTED, NOW + 3, "SIGHUP", revision=3)
 
 
+def test_a_save_by_force_stays_in_the_audit_log_after_the_mark_is_renewed(shared: SharedStore) -> None:
+    forced = Mark(MarkState.UNTESTED, NOW, "op", "it comes on Monday", forced=True)
+    tested = {"exchange": forced, "other": PASSED}
+    profiles = [{**PROFILE, "name": "Exchange"}, {**PROFILE, "name": "other"}]
+    inventory = shared.inventory
+    inventory.replace(profiles, [], expected_revision=0, by="op", now=NOW, tested=tested)
+    stored = inventory.load().profiles[0].tested
+    assert inventory.mark("Exchange", stored, PASSED)
+    inventory.replace(profiles[:1], [], expected_revision=1, by="op", now=NOW, reason="not needed")
+    after, before = (row["detail"] for row in inventory.audit(2, None))
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    assert (before["forced"], "reason" in before) == ({"Exchange": "it comes on Monday"}, False)
+    assert (after["reason"], "forced" in after) == ("not needed", False)
+
+
 def test_another_secret_makes_a_profile_untested(shared: SharedStore) -> None:
     inventory, document = shared.inventory, {**PROFILE, "username": "u", "password": {"set": True}}
     tested = {"exchange": PASSED}

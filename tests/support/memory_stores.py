@@ -14,7 +14,7 @@ from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
 from posthouse.core.past_mail import PastMail, PastRecipient
 from posthouse.core.profile import KEPT, SECRET_FIELDS
-from posthouse.core.profile_mark import Mark, mark_after
+from posthouse.core.profile_mark import Mark, mark_after, saved_untested
 from posthouse.ports import (
     Acted,
     AuditFilter,
@@ -79,6 +79,7 @@ class MemoryInventory:
         what: str = "inventory changed",
         tested: Mapping[str, Mark] | None = None,
         renamed: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> int:
         with self.lock:
             if expected_revision != self.stored.revision:
@@ -119,6 +120,7 @@ class MemoryInventory:
                 "revision": revision,
                 "changes": [difference.json() for difference in differences],
                 **lost_drains(lost),
+                **saved_untested(profiles, tested or {}, reason),
             }
             self.note(by=by, what=what, detail=detail, now=now)
             return revision

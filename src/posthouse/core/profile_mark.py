@@ -6,16 +6,20 @@ force is `untested`, too, and stays so until somebody tests it.
 Standards: seed 3.7 ("If the test fails, then the server profile can not be added"); design 2.11.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from posthouse.core.fields import name_key
 from posthouse.core.profile_test import ProfileResult
 
 Document = Mapping[str, object]
 
 UNTESTED_PROPERTIES = frozenset({"name", "preference", "pool", "public_url"})
 """Properties that no server is asked about: what is changed in them needs no test."""
+
+
+_LOGIN_REFUSED = ("at AUTH: 534", "at AUTH: 535")
 
 
 class MarkState(StrEnum):
@@ -54,6 +58,8 @@ class Mark:
     revision: int = 0
     """Of the profile that the mark was made for; 0 while it is not saved."""
     failed: tuple[FailedServer, ...] = ()
+    attempts: int = 0
+    """Tests in the background that were begun since the profile was untested; of `testing` only."""
 
     @property
     def due(self) -> bool:
@@ -69,6 +75,11 @@ def mark_of(result: ProfileResult, *, at: float, by: str, revision: int = 0) -> 
         if not server.ok
     )
     return Mark(MarkState.FAILED if failed else MarkState.PASSED, at, by, revision=revision, failed=failed)
+
+
+def refused_logins(mark: Mark) -> tuple[str, ...]:
+    """Servers that refused the login itself (534, 535), which a mail server counts against the account."""
+    return tuple(f.server for f in mark.failed if f.fault.startswith(_LOGIN_REFUSED))
 
 
 def needs_test(old: Document | None, new: Document, *, same_secrets: bool) -> bool:
@@ -103,6 +114,13 @@ def mark_after(
     return Mark(MarkState.UNTESTED, at, by, revision=revision)
 
 
+def saved_untested(profiles: Iterable[Document], given: Mapping[str, Mark], reason: str) -> dict[str, object]:
+    """What the audit row of a change tells besides the change: the marks are lost with the next test."""
+    names = [str(document["name"]) for document in profiles]
+    forced = {name: mark.reason for name in names if (mark := given.get(name_key(name))) and mark.forced}
+    return {**({"forced": forced} if forced else {}), **({"reason": reason} if reason else {})}
+
+
 def mark_json(mark: Mark | None) -> dict[str, object] | None:
     """As REST shows it and the database keeps it."""
     if mark is None:
@@ -115,6 +133,7 @@ def mark_json(mark: Mark | None) -> dict[str, object] | None:
         "forced": mark.forced,
         "revision": mark.revision,
         "failed": [{"server": f.server, "stage": f.stage, "fault": f.fault} for f in mark.failed],
+        **({"attempts": mark.attempts} if mark.attempts else {}),
     }
 
 
@@ -132,6 +151,7 @@ def read_mark(document: Document) -> Mark:
             FailedServer(str(server["server"]), str(server["stage"]), str(server["fault"]))
             for server in (failed if isinstance(failed, list) else ())
         ),
+        int(str(document.get("attempts", 0))),
     )
 
 

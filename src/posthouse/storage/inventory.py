@@ -16,7 +16,7 @@ from posthouse.core.fields import Secret, name_key
 from posthouse.core.inventory import diff, former_names, respelt, secrets_replaced
 from posthouse.core.kept_secret import Secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS
-from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark
+from posthouse.core.profile_mark import Mark, mark_after, mark_json, read_mark, saved_untested
 from posthouse.ports import (
     AuditFilter,
     NoSuchServer,
@@ -60,6 +60,7 @@ class Inventory:
         what: str = "inventory changed",
         tested: Mapping[str, Mark] | None = None,
         renamed: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> int:
         with self._database.write() as connection:
             _hold(connection)
@@ -117,6 +118,7 @@ class Inventory:
                 "revision": revision,
                 "changes": [difference.json() for difference in differences],
                 **lost_drains(lost),
+                **saved_untested(profiles, tested or {}, reason),
             }
             _changed(connection, revision, by, now, what, detail)
             return revision

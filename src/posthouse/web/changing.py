@@ -36,6 +36,8 @@ class Draft:
     """New names of profiles by the old ones."""
     what: str = ""
     """Of the audit row, where that depends on what is stored."""
+    reason: str = ""
+    """Why, for the audit row; that of a save by force is in its mark."""
 
 
 def change_inventory(tools: WebTools, key: Key, what: str, draft_of: Callable[[StoredInventory], Draft]) -> int:
@@ -58,6 +60,7 @@ def change_inventory(tools: WebTools, key: Key, what: str, draft_of: Callable[[S
                 what=draft.what or what,
                 tested=draft.tested,
                 renamed=draft.renamed,
+                reason=draft.reason,
             )
         except RevisionConflict:
             continue

@@ -121,7 +121,11 @@ _422 = _problems(
 )
 _412 = _problems("If-Match does not match", changed=_NO_MATCH)
 _429: dict[str, object] = {
-    "description": "60 tests a minute for each key; see Retry-After",
+    "description": "60 tests a minute and two at once for each key; see Retry-After",
+    "content": {"application/problem+json": {}},
+}
+_503: dict[str, object] = {
+    "description": "Others were tested for 15 s, so nothing was tested and nothing is saved; see Retry-After",
     "content": {"application/problem+json": {}},
 }
 
@@ -130,6 +134,7 @@ ADDED: Answers = {
     409: _problems("The name is taken, or there is no key to encrypt a secret", name_taken=_NAME_TAKEN),
     422: _422,
     429: _429,
+    503: _503,
 }
 CHANGED: Answers = {
     200: _profile("Saved. ETag: its revision; Content-Location: where it is now"),
@@ -142,6 +147,7 @@ CHANGED: Answers = {
     422: _422,
     428: _problems("If-Match is missing", missing=_MATCH_NEEDED),
     429: _429,
+    503: _503,
 }
 REMOVED: Answers = {
     204: {"description": "Removed"},

@@ -29,7 +29,7 @@ from posthouse.core.profile_test import Inquiry, ProfileResult, ServerResult, re
 from posthouse.core.protection import weaker_way
 from posthouse.core.service_type import TLS_SETTINGS, ServiceType
 from posthouse.core.smtp_path import parse_mailbox
-from posthouse.mailflow.profile_test import Watch
+from posthouse.mailflow.profile_test import OF_ONE, NoTurn, Watch
 from posthouse.ports import UNLOCK_LOGIN, Key, QueueCommand, StoredProfile
 from posthouse.web.auth import CurrentKey, Right, actor, guarded, may
 from posthouse.web.changing import unstorable
@@ -43,6 +43,8 @@ router = guarded(Right.PROFILE_TEST)
 
 TESTS, PER_SECONDS = 60, 60.0
 """Of one key."""
+BUSY_SECONDS = 10
+"""After which to try again where too many tests are under way: as long as one takes."""
 
 Document = Mapping[str, object]
 
@@ -94,7 +96,11 @@ _ANSWERS: dict[int | str, dict[str, object]] = {
         },
     },
     429: {
-        "description": "60 tests a minute for each key; see Retry-After",
+        "description": "60 tests a minute and two at once for each key; see Retry-After",
+        "content": {"application/problem+json": {}},
+    },
+    503: {
+        "description": "Others were tested for 15 s, so nothing was tested; see Retry-After",
         "content": {"application/problem+json": {}},
     },
 }
@@ -214,11 +220,37 @@ async def run_test(
     as_saved: bool,
     watch: Watch | None = None,
 ) -> ProfileResult:
-    """One test, counted and audited; 429 if the key has tested too often. The type is one of those that can be."""
+    """One test, counted and audited. The type is one of those that can be. 429 if the key has tested too often or has
+    tests enough under way, 503 if no turn comes in time: then nothing was tested, and nothing is audited."""
+    if tools.profile_test.is_full(key.id):
+        detail = f"A key may have {OF_ONE} tests under way; try again when one has ended."
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(BUSY_SECONDS)})
     wait = rate.take(key.id, tools.clock.monotonic())
     if wait:
         detail = f"A key may test {TESTS} times a minute; try again in {wait} s."
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(wait)})
+    try:
+        async with tools.profile_test.turn(key.id):
+            result = await _run(tools, key, profile, inquiry, as_saved=as_saved, watch=watch)
+    except NoTurn as error:
+        detail = "Other server profiles were tested all the time; nothing was tested. Try again later."
+        headers = {"Retry-After": str(BUSY_SECONDS)}
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers) from error
+    if as_saved and result.ok and profile.password is not None:  # design 2.7
+        unlock = QueueCommand(0, UNLOCK_LOGIN, actor(key), profile=profile.name)
+        await run_in_threadpool(tools.commands.submit, unlock, tools.clock.now())
+    return result
+
+
+async def _run(
+    tools: WebTools,
+    key: Key,
+    profile: ServerProfile,
+    inquiry: Inquiry | None,
+    *,
+    as_saved: bool,
+    watch: Watch | None,
+) -> ProfileResult:
     result: ProfileResult | None = None
     try:
         result = await tools.profile_test.run(profile, inquiry, watch)
@@ -226,9 +258,6 @@ async def run_test(
         # Servers may have been logged in to, whatever became of the test and of whoever asked for it.
         row = summary_json(profile.name, result, as_saved=as_saved)
         await asyncio.shield(run_in_threadpool(_note, tools, key, row))
-    if as_saved and result.ok and profile.password is not None:  # design 2.7
-        unlock = QueueCommand(0, UNLOCK_LOGIN, actor(key), profile=profile.name)
-        await run_in_threadpool(tools.commands.submit, unlock, tools.clock.now())
     return result
 
 

@@ -83,7 +83,7 @@ async def add_profile(
     def draft(stored: StoredInventory) -> Draft:
         nonlocal wanted
         wanted = _wanted(stored, body, None)
-        return _draft(stored, wanted, None, mark)
+        return _draft(stored, wanted, None, mark, reason)
 
     revision = await run_in_threadpool(change_inventory, tools, key, "server profile added", draft)
     return _answer(_saved(tools, key, None, wanted.document, mark, revision), HTTPStatus.CREATED)
@@ -120,7 +120,7 @@ async def change_profile(
         nonlocal old, wanted
         old = _matching(stored, name, if_match, needed=True)
         wanted = _changed(tools, stored, body, old)
-        return _draft(stored, wanted, old, mark)
+        return _draft(stored, wanted, old, mark, reason)
 
     what = "changed" if name_key(_name(old)) == name_key(wanted.profile.name) else "renamed"
     revision = await run_in_threadpool(change_inventory, tools, key, f"server profile {what}", draft)
@@ -221,7 +221,9 @@ def _changed(tools: WebTools, stored: StoredInventory, body: Document, old: Stor
     return wanted
 
 
-def _draft(stored: StoredInventory, wanted: Wanted, old: StoredProfile | None, mark: Mark | None) -> Draft:
+def _draft(
+    stored: StoredInventory, wanted: Wanted, old: StoredProfile | None, mark: Mark | None, reason: str
+) -> Draft:
     was = old.document if old is not None else None
     profiles, rules = with_profile([p.document for p in stored.profiles], stored.rules, was, wanted.document)
     key = name_key(wanted.profile.name)
@@ -233,6 +235,7 @@ def _draft(stored: StoredInventory, wanted: Wanted, old: StoredProfile | None, m
         secrets={key: {**kept, **wanted.texts}},
         tested={key: mark} if mark is not None else {},
         renamed=renamed,
+        reason="" if mark is not None and mark.forced else reason,
     )
 
 

@@ -1,16 +1,19 @@
 """Tests that nobody has asked for: what is due, once, by one node, and what becomes of it."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from posthouse.core.fields import Secret
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_mark import FailedServer, Mark, MarkState
-from posthouse.core.profile_test import Inquiry, StageResult, Told, unheard
+from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.core.service_type import ServiceType
-from posthouse.mailflow.background_tests import CLAIM_SECONDS, BackgroundTests
-from posthouse.mailflow.profile_test import ProfileTest
+from posthouse.mailflow.background_tests import CLAIM_SECONDS, REFUSED_SECONDS, BackgroundTests
+from posthouse.mailflow.profile_test import AT_ONCE, ProfileTest
 from support.memory_stores import MemoryClock, MemoryInventory
 from support.rest import ScriptedTester
 
@@ -100,18 +103,85 @@ def test_stored_secrets_are_tested_too() -> None:
     assert drill.inventory.texts[profile.password.value] == "canary"
 
 
-def test_of_two_nodes_one_tests_and_the_other_takes_over_what_is_left_after_a_minute() -> None:
+@pytest.mark.parametrize("ahead", [-1e6, -1.0, 0.0, 1.0, 1e6])
+def test_of_two_nodes_one_tests_and_the_other_takes_over_what_it_saw_for_a_minute(ahead: float) -> None:
+    """Wherever the clock stands of the node that has claimed."""
     drill = Drill()
     drill.file(A)
     one, two = drill.node("node 1"), drill.node("node 2")
-    claim = Mark(MarkState.TESTING, drill.clock.now(), "node 1", revision=1)
+    claim = Mark(MarkState.TESTING, drill.clock.now() + ahead, "node 1", revision=1, attempts=1)
     assert drill.inventory.mark("a", drill.mark("a"), claim)
     assert all_of(two) == 0
-    drill.clock.epoch += CLAIM_SECONDS - 0.1
+    drill.clock.steady += CLAIM_SECONDS - 0.1
     assert all_of(two) + all_of(one) == 0
-    drill.clock.epoch += 0.1
+    drill.clock.steady += 0.1
     assert all_of(two) == 1
     assert drill.mark("a").by == "node 2"
+
+
+@dataclass
+class Stuck(ScriptedTester):
+    """Nothing is answered."""
+
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def test(self, *given: Any, **more: Any) -> tuple[StageResult, ...]:
+        await super().test(*given, **more)
+        self.begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_a_test_that_is_interrupted_is_audited_and_repeated_once() -> None:
+    drill = Drill(tester=Stuck())
+    drill.file(A)
+
+    async def life() -> None:
+        """Of a node, up to a clean stop in the middle of a test."""
+        drill.tester.begun = asyncio.Event()
+        node = drill.node()
+        await node.test_next()
+        drill.clock.steady += CLAIM_SECONDS
+        task, begun = asyncio.create_task(node.test_next()), asyncio.create_task(drill.tester.begun.wait())
+        await asyncio.wait((task, begun), return_when=asyncio.FIRST_COMPLETED)
+        for each in (task, begun):
+            each.cancel()
+        await asyncio.gather(task, begun, return_exceptions=True)
+
+    async def first() -> None:
+        task = asyncio.create_task(drill.node().test_next())
+        await drill.tester.begun.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(first())
+    assert drill.mark("a").attempts == 1
+    for _ in range(4):
+        asyncio.run(life())
+    assert len(drill.tested) == 2
+    assert (drill.mark("a").state, drill.mark("a").reason) == (MarkState.FAILED, "interrupted")
+    rows = [row["detail"] for row in drill.inventory.rows if row["what"] == "server profile tested"]
+    assert rows == [{"server_profile": "a", "as_saved": True, "ok": None, "servers": []}] * 2
+    drill.file({**A, "tls": "starttls-required"})
+    assert drill.mark("a").due, "another revision"
+
+
+def test_without_a_turn_nothing_is_claimed_and_it_is_tried_again() -> None:
+    drill = Drill()
+    drill.file(A)
+    test = ProfileTest({ServiceType.SMTP: drill.tester}, turn_seconds=0.01)
+    node = BackgroundTests(drill.inventory, test, drill.clock, "node 1")
+
+    async def go() -> None:
+        async with AsyncExitStack() as operators:
+            for number in range(AT_ONCE):
+                await operators.enter_async_context(test.turn(f"key {number}"))
+            assert not await node.test_next()
+            assert drill.mark("a").due
+        assert await node.test_next()
+
+    asyncio.run(go())
+    assert drill.mark("a").state is MarkState.PASSED
 
 
 @dataclass
@@ -162,3 +232,51 @@ def test_a_bug_is_told_once_and_not_every_minute() -> None:
     drill.clock.epoch += 1e6
     assert all_of(drill.node()) == 0
     assert (drill.mark("a").state, drill.mark("a").reason) == (MarkState.FAILED, "internal trouble")
+    (row,) = [row for row in drill.inventory.rows if row["what"] == "server profile tested"]
+    assert row["detail"]["ok"] is None  # type: ignore[index]
+
+
+class Locked(ScriptedTester):
+    """Refuses logins."""
+
+    reply = "535 5.7.8 no"
+
+    async def test(
+        self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
+    ) -> tuple[StageResult, ...]:
+        await super().test(profile, server, inquiry, seconds)
+        return (failed(StageName.AUTH, 0.0, f"at AUTH: {self.reply}"),)
+
+
+LOGIN = {**A, "username": "u", "password": {"env": "PASSWORD"}, "tls": "starttls-required"}
+
+
+def flapping(drill: Drill, node: BackgroundTests, *profiles: dict[str, Any]) -> int:
+    """How many tests there are while these contents are applied in turn."""
+    before = len(drill.tested)
+    for profile in profiles:
+        drill.file(profile)
+        drill.clock.steady += 30.0
+        all_of(node)
+    return len(drill.tested) - before
+
+
+@pytest.mark.parametrize(("reply", "tests"), [("535 5.7.8 no", 1), ("534 5.7.9 no", 1), ("454 4.7.0 later", 6)])
+def test_a_refused_login_is_not_tried_again_unasked_whatever_else_changes(reply: str, tests: int) -> None:
+    drill = Drill(tester=Locked())
+    drill.tester.reply = reply
+    other = {**LOGIN, "tls_min": "1.3"}
+    assert flapping(drill, drill.node(), *[LOGIN, other] * 3) == tests
+
+
+def test_a_refused_login_is_tested_again_later_and_another_login_at_once() -> None:
+    drill = Drill(tester=Locked())
+    node = drill.node()
+    other = {**LOGIN, "tls_min": "1.3"}
+    assert flapping(drill, node, LOGIN, other) == 1
+    drill.clock.steady += REFUSED_SECONDS - 60.1
+    assert all_of(node) == 0
+    drill.clock.steady += 30.1
+    assert all_of(node) == 1
+    changes = ({"username": "v"}, {"password": {"env": "OTHER"}}, {"servers": ["smtp://10.0.0.9:25"]})
+    assert flapping(drill, node, *({**LOGIN, **change} for change in changes)) == 3

@@ -3,10 +3,12 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
+
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.core.service_type import ServiceType
-from posthouse.mailflow.profile_test import AT_ONCE, ProfileTest
+from posthouse.mailflow.profile_test import AT_ONCE, OF_ONE, NoTurn, ProfileTest
 from support.servers import profile
 
 EXCHANGE = profile("10.0.0.1", "10.0.0.2")
@@ -38,11 +40,16 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
+async def in_turn(test: ProfileTest, who: str = "") -> None:
+    async with test.turn(who):
+        await test.run(EXCHANGE)
+
+
 def test_only_some_tests_are_under_way_at_once_and_all_get_their_turn() -> None:
     async def go() -> None:
         tester = Held()
         test = ProfileTest({ServiceType.SMTP: tester})
-        running = [asyncio.create_task(test.run(EXCHANGE)) for _ in range(AT_ONCE + 3)]
+        running = [asyncio.create_task(in_turn(test)) for _ in range(AT_ONCE + 3)]
         await turns()
         assert tester.began == 2 * AT_ONCE
         tester.go.set()
@@ -57,13 +64,49 @@ def test_a_test_that_is_cancelled_gives_its_turn_to_the_next() -> None:
     async def go() -> None:
         tester = Held()
         test = ProfileTest({ServiceType.SMTP: tester})
-        running = [asyncio.create_task(test.run(EXCHANGE)) for _ in range(AT_ONCE + 1)]
+        running = [asyncio.create_task(in_turn(test)) for _ in range(AT_ONCE + 1)]
         await turns()
         running[0].cancel()
         await turns()
         assert tester.began == 2 * (AT_ONCE + 1)
         tester.go.set()
         await asyncio.gather(*running[1:])
+
+    asyncio.run(go())
+
+
+def test_a_turn_that_does_not_come_in_time_is_given_up_and_blocks_nobody() -> None:
+    async def go() -> None:
+        tester = Held()
+        test = ProfileTest({ServiceType.SMTP: tester}, turn_seconds=0.01)
+        running = [asyncio.create_task(in_turn(test)) for _ in range(AT_ONCE)]
+        await turns()
+        with pytest.raises(NoTurn):
+            await in_turn(test, "late")
+        assert tester.began == 2 * AT_ONCE
+        tester.go.set()
+        await asyncio.gather(*running)
+        await in_turn(test, "late")
+        assert tester.began == 2 * (AT_ONCE + 1)
+
+    asyncio.run(go())
+
+
+def test_one_who_asks_is_full_while_tests_are_under_way_or_wait_and_nobody_else_is() -> None:
+    async def go() -> None:
+        tester = Held()
+        test = ProfileTest({ServiceType.SMTP: tester})
+        others = [asyncio.create_task(in_turn(test, f"other {number}")) for number in range(AT_ONCE)]
+        await turns()
+        waiting = [asyncio.create_task(in_turn(test, "a")) for _ in range(OF_ONE)]
+        await turns()
+        assert test.is_full("a")
+        assert not test.is_full("b")
+        waiting[0].cancel()
+        await turns()
+        assert not test.is_full("a")
+        tester.go.set()
+        await asyncio.gather(*others, waiting[1])
 
     asyncio.run(go())
 

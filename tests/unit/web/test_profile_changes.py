@@ -237,6 +237,18 @@ def test_force_saves_untested_with_who_when_and_why_and_tests_nothing() -> None:
     assert rest.tester.tested == []
 
 
+def test_the_reason_is_in_the_audit_log_whether_a_test_is_left_out_or_not_needed() -> None:
+    rest = rest_with()
+    client = rest.client()
+    client.post(f"{PROFILES}?force=true&reason=on+Monday", json={**NEW, "servers": ["10.0.0.66"]})
+    detail = last_audit(rest)["detail"]
+    assert (detail["forced"], "reason" in detail) == ({"new": "on Monday"}, False)
+    changed = put(client, "exchange", "?force=true&reason=less+load", pool={"enabled": True})
+    assert changed.json()["tested"]["forced"] is False
+    detail = last_audit(rest)["detail"]
+    assert (detail["reason"], "forced" in detail) == ("less load", False)
+
+
 def test_a_type_that_nobody_can_test_is_saved_by_force_only() -> None:
     client = without_testers(Rest())
     scanner = {"name": "scanner", "type": "clamav", "servers": ["10.0.0.8"]}
