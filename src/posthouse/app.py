@@ -41,6 +41,7 @@ from posthouse.mailflow.live import LiveRows
 from posthouse.mailflow.pipeline import Pipeline
 from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.ports import (
+    Accounts,
     InventoryStore,
     RevisionConflict,
     SecretKeyUnusable,
@@ -80,7 +81,7 @@ def serve(config: str | None, inventory: str | None, flags: Mapping[str, str], p
             apply_inventory_file(
                 store.inventory, inventory, prune=prune, by="serve", own_mail=settings.own_mail_profile
             )
-            leave_console_key(data_dir, store)
+            leave_console_key(data_dir, store.accounts, by="serve")
             warn_of_unused_key(store)
             store.commands.begin(start)
             store.close()
@@ -189,12 +190,18 @@ def _read(path: str) -> str:
         raise InvalidInput((Fault("file", path, f"cannot be read: {reason}.", "Give a readable file."),)) from error
 
 
-def leave_console_key(data_dir: Path, store: storage.SharedStore) -> None:
+def renew_console_key(data_dir: Path, accounts: Accounts, *, by: str) -> None:
+    """After a restore: where a node has left a key in the data dir, one that is in force."""
+    if (data_dir / "console.key").exists():
+        leave_console_key(data_dir, accounts, by=by)
+
+
+def leave_console_key(data_dir: Path, accounts: Accounts, *, by: str) -> None:
     """Leaves a 0600 file with an administrator key, so that the CLI on this machine can act."""
     path = data_dir / "console.key"
-    if path.exists() and store.accounts.authenticate(path.read_text(encoding="ascii").strip()) is not None:
+    if path.exists() and accounts.authenticate(path.read_text(encoding="ascii").strip()) is not None:
         return
-    _, secret = store.accounts.create_key(name="console.key", role="administrator", by="serve", now=time.time())
+    _, secret = accounts.create_key(name="console.key", role="administrator", by=by, now=time.time())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(secret + "\n")

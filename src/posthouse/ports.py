@@ -344,6 +344,18 @@ class BackedUp:
     """By table."""
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore has put in force."""
+
+    backup: BackedUp
+    """`rows`: those that were put in; none of audit where that log went on."""
+    keys_back: tuple["Key", ...]
+    """In force again, or for the first time here."""
+    keys_gone: tuple["Key", ...]
+    """In force until then."""
+
+
 class BackupUnusable(Exception):
     """A file that cannot be restored here; the text is one sentence."""
 

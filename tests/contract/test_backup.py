@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.core.drain import Drain, DrainKind
 from posthouse.core.fields import Secret
 from posthouse.ports import BackupUnusable
 from posthouse.storage.open import SharedStore, open_shared
 
 NOW = 1_000_000.0
+SERVERS = ["smtp://10.0.0.1:25"]
 PROFILE = {
     "name": "exchange",
     "type": "smtp",
-    "servers": ["smtp://10.0.0.1:25"],
+    "servers": SERVERS,
     "username": "relay",
     "password": {"set": True},
 }
@@ -31,21 +33,66 @@ def filled(shared: SharedStore) -> SharedStore:
     return shared
 
 
-def test_a_restore_brings_back_inventory_secrets_keys_and_audit_log(filled: SharedStore, tmp_path: Path) -> None:
-    _, secret = filled.accounts.create_key(name="ops", role="operator", by="op", now=NOW)
+def test_a_restore_brings_back_inventory_and_secrets(filled: SharedStore, tmp_path: Path) -> None:
     file = tmp_path / "backup"
     assert filled.backup(file, NOW + 1).rows["server_profile"] == 1
     filled.inventory.replace([], [], expected_revision=1, by="mistake", now=NOW + 2)
-    filled.accounts.revoke_key(filled.accounts.keys()[0].id, by="op", now=NOW + 2)
     filled.restore(file, "db restore", NOW + 3)
     stored = filled.inventory.load()
     (profile,) = stored.profiles
     assert (profile.document, stored.rules) == (PROFILE, (RULE,))
     assert filled.unseal(profile.secrets["password"].token) == CANARY
     assert stored.revision == profile.revision == 3
-    assert filled.accounts.authenticate(secret) is not None
-    audit = [row["what"] for row in filled.inventory.audit(10, None)]
-    assert audit == ["backup restored", "key created", "inventory changed"]
+
+
+def test_the_audit_log_of_now_stays(filled: SharedStore, tmp_path: Path) -> None:
+    filled.backup(tmp_path / "backup", NOW)
+    filled.inventory.note(by="somebody", what="noted", detail={}, now=NOW + 1)
+    restored = filled.restore(tmp_path / "backup", "cli (root)", NOW + 2)
+    rows = filled.inventory.audit(10, None)
+    assert [(row["what"], row["by"]) for row in rows] == [
+        ("backup restored", "cli (root)"),
+        ("noted", "somebody"),
+        ("inventory changed", "op"),
+    ]
+    assert "audit" not in restored.backup.rows
+
+
+def test_revoked_keys_stay_revoked_and_others_are_told(filled: SharedStore, tmp_path: Path) -> None:
+    accounts, file = filled.accounts, tmp_path / "backup"
+    older = tmp_path / "older"
+    filled.backup(older, NOW)
+    leaked, leaked_secret = accounts.create_key(name="leaked", role="administrator", by="op", now=NOW)
+    kept, kept_secret = accounts.create_key(name="kept", role="operator", by="op", now=NOW)
+    filled.backup(file, NOW)
+    accounts.revoke_key(leaked.id, by="op", now=NOW + 1)
+    late, late_secret = accounts.create_key(name="late", role="operator", by="op", now=NOW + 1)
+    first = filled.restore(older, "op", NOW + 2)
+    assert (first.keys_back, set(first.keys_gone)) == ((), {kept, late})
+    second = filled.restore(file, "op", NOW + 3)
+    assert (second.keys_back, second.keys_gone) == ((kept,), ())
+    assert [accounts.authenticate(s) for s in (leaked_secret, kept_secret, late_secret)] == [None, kept, None]
+    detail = filled.inventory.audit(1, None)[0]["detail"]
+    assert isinstance(detail, dict)
+    assert detail["keys_back"] == [{"id": kept.id, "name": "kept", "role": "operator"}]
+
+
+def test_drains_are_no_part_of_a_backup_and_go_with_their_servers(filled: SharedStore, tmp_path: Path) -> None:
+    file, second = tmp_path / "backup", "smtp://10.0.0.2:25"
+    drained = [Drain("exchange", server, DrainKind.DRAINED, NOW, None, "op") for server in (*SERVERS, second)]
+    filled.inventory.drain(drained[0])
+    filled.backup(file, NOW)
+    assert "server_drain" not in file.read_text()
+    filled.inventory.undrain("exchange", SERVERS[0], by="op", now=NOW)
+    filled.restore(file, "op", NOW + 1)
+    assert filled.inventory.load().drains == ()
+    more = {**PROFILE, "servers": [*SERVERS, second]}
+    revision = filled.inventory.revision()
+    filled.inventory.replace([more], [RULE], expected_revision=revision, by="op", now=NOW)
+    for drain in drained:
+        filled.inventory.drain(drain)
+    filled.restore(file, "op", NOW + 2)
+    assert filled.inventory.load().drains == (drained[0],)
 
 
 def test_the_audit_log_goes_on_after_a_restore(filled: SharedStore, tmp_path: Path) -> None:
@@ -62,6 +109,7 @@ def test_a_backup_moves_to_another_database(filled: SharedStore, tmp_path: Path)
     other = open_shared(str(tmp_path / "other"), "sqlite")
     other.restore(tmp_path / "backup", "db restore", NOW)
     assert [p.document for p in other.inventory.load().profiles] == [PROFILE]
+    assert [row["what"] for row in other.inventory.audit(10, None)] == ["backup restored", "inventory changed"]
     other.close()
 
 

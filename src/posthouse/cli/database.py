@@ -10,7 +10,7 @@ from posthouse.cli.errors import Exit, Stop
 from posthouse.cli.keys import DatabaseOption, make_data_dir
 from posthouse.cli.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption
 from posthouse.cli.output import line, moment, show_json
-from posthouse.cli.stores import shared_store
+from posthouse.cli.stores import operator, shared_store
 from posthouse.ports import BackupUnusable
 
 if TYPE_CHECKING:
@@ -52,19 +52,32 @@ def restore(
 ) -> None:
     """Put the state of FILE in force instead of the one of now; a running node takes it up within a second.
 
-    Keys and users of now that the backup does not have are gone. Mail stays as it is.
+    Keys and users of now that the backup does not have are gone; keys revoked by now stay revoked. The audit log goes
+    on, and mail stays as it is.
     """
-    if not yes and not typer.confirm("Replace server profiles, rules, keys, users and audit log of now?", err=True):
+    from posthouse.app import renew_console_key
+
+    if not yes and not typer.confirm("Replace server profiles, rules, keys and users of now?", err=True):
         raise Stop(Exit.REFUSED, "Nothing was changed.")
     make_data_dir(data_dir, database)
     with shared_store(data_dir, database) as shared:
         try:
-            found = shared.restore(file, "db restore", time.time())
+            found = shared.restore(file, operator(), time.time())
         except BackupUnusable as error:
             raise Stop(Exit.FAULT, f"Nothing was changed: {file}: {error}.") from error
         except OSError as fault:
             raise Stop(Exit.FAULT, f"Nothing was changed: {file} cannot be read: {fault.strerror}.") from fault
-    _show(found, as_json, f"In force, as of {moment(found.at)}:")
+        renew_console_key(Path(data_dir), shared.accounts, by=operator())
+    backed_up = found.backup
+    keys = {"keys_back": found.keys_back, "keys_gone": found.keys_gone}
+    if as_json:
+        shown = {name: [{"id": k.id, "name": k.name, "role": k.role} for k in each] for name, each in keys.items()}
+        show_json({"at": backed_up.at, "version": backed_up.version, "rows": dict(backed_up.rows), **shown})
+        return
+    _show(backed_up, as_json, f"In force, as of {moment(backed_up.at)}:")
+    for said, each in (("In force again", found.keys_back), ("Gone", found.keys_gone)):
+        for key in each:
+            line(f"{said}: key {key.id} ({key.name}, {key.role}).")
 
 
 @app.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from posthouse.cli.errors import Exit, Stop
-from posthouse.ports import Accounts, BackedUp, Commands, InventoryStore
+from posthouse.ports import Accounts, BackedUp, Commands, InventoryStore, Restored
 
 
 class Shared(Protocol):
@@ -24,7 +24,7 @@ class Shared(Protocol):
     def backup(self, target: Path, now: float) -> BackedUp:
         """Inventory, accounts and audit log as one file. Raises OSError."""
 
-    def restore(self, source: Path, by: str, now: float) -> BackedUp:
+    def restore(self, source: Path, by: str, now: float) -> Restored:
         """Puts a backup in force. Raises BackupUnusable, OSError."""
 
     def check(self) -> list[str]:

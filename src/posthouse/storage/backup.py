@@ -8,6 +8,7 @@ that a backup that falls into wrong hands gives away no password. One JSON docum
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -17,8 +18,8 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError
 from posthouse.core.faults import InvalidInput
 from posthouse.core.inventory import build_inventory
 from posthouse.core.profile import KEPT, SECRET_FIELDS
-from posthouse.ports import BackedUp, BackupUnusable
-from posthouse.storage import files, schema
+from posthouse.ports import BackedUp, BackupUnusable, Key, Restored
+from posthouse.storage import drains, files, schema
 from posthouse.storage.database import Database, is_sqlite, open_sqlite
 from posthouse.storage.inventory import read_inventory
 from posthouse.storage.shards import database_path, numbers
@@ -28,7 +29,9 @@ ROWS_AT_ONCE = 500
 
 _LIVE = frozenset({"shared_version", "inventory_revision", "command", "command_report", "worker", "server_state"})
 """What the processes of now say to each other; the revision is bumped by a restore instead."""
-TABLES: dict[str, Table] = {t.name: t for t in schema.shared.sorted_tables if t.name not in _LIVE}
+_OF_NOW = frozenset({"server_drain"})
+"""What somebody did to servers for a while: it would come back long after its end."""
+TABLES: dict[str, Table] = {t.name: t for t in schema.shared.sorted_tables if t.name not in _LIVE | _OF_NOW}
 
 Unsealable = Callable[[str], bool]
 """Whether a key at hand fits this token of a stored secret."""
@@ -73,8 +76,11 @@ def read_backup(source: Path) -> BackedUp:
     return BackedUp(float(str(header["at"])), str(header["version"]), counts)
 
 
-def restore_backup(database: Database, source: Path, *, by: str, now: float, fits: Unsealable) -> BackedUp:
+def restore_backup(database: Database, source: Path, *, by: str, now: float, fits: Unsealable) -> Restored:
     """The state of the backup, in one transaction; a running node takes it up as any change of the inventory.
+
+    The audit log goes on, and is taken from the backup only where there is none. Keys revoked until now stay so: why
+    they were is not undone. Drains stay as far as their servers do.
 
     Every profile gets a new revision, so that no connection of before is used for it. Raises BackupUnusable, OSError
     with nothing changed; BackupUnusable also if what it holds is not valid, or no key at hand fits its secrets.
@@ -84,24 +90,56 @@ def restore_backup(database: Database, source: Path, *, by: str, now: float, fit
         with database.write() as connection:
             held = select(schema.inventory_revision.c.revision).with_for_update()
             revision = int(connection.scalar(held) or 0) + 1
-            for table in reversed(TABLES.values()):
-                connection.execute(delete(table))
-            with open(source, "rb") as lines:
-                _header(lines)
-                for name, values in _rows(lines):
-                    connection.execute(insert(TABLES[name]).values(values))
+            if not database.sqlite:  # nobody revokes a key between its end and its return
+                connection.execute(text('LOCK TABLE "key", "user" IN EXCLUSIVE MODE'))
+            before = _keys_in_force(connection)
+            counts = _put_rows(connection, source)
+            after = _keys_in_force(connection)
             connection.execute(update(schema.profile).values(revision=revision))
             connection.execute(update(schema.inventory_revision).values(revision=revision))
             _check_restored(connection, fits)
+            drains.clean(connection, [p.document for p in read_inventory(connection).profiles], now)
             if not database.sqlite:
                 _go_on_counting(connection, schema.audit)
-            detail = {"revision": revision, "backup_of": found.at, "rows": dict(found.rows)}
+            detail: dict[str, object] = {"revision": revision, "backup_of": found.at, "rows": counts}
+            back = tuple(key for key in after if key not in before)
+            gone = tuple(key for key in before if key not in after)
+            detail |= {"keys_back": [_key_shown(key) for key in back], "keys_gone": [_key_shown(key) for key in gone]}
             row = {"at": now, "by": by, "what": "backup restored", "detail": json.dumps(detail)}
             connection.execute(insert(schema.audit).values(row))
     except (DataError, IntegrityError) as error:
         said = str(error.orig).splitlines()[0]
         raise BackupUnusable(f"its rows do not fit together: {said}") from error
-    return found
+    return Restored(replace(found, rows=counts), back, gone)
+
+
+def _put_rows(connection: Connection, source: Path) -> dict[str, int]:
+    """In place of those of now, but for what stays; how many were put in, by table."""
+    k = schema.key.c
+    stays = {schema.audit.name} if connection.scalar(select(func.count()).select_from(schema.audit)) else set()
+    counts = dict.fromkeys((name for name in TABLES if name not in stays), 0)
+    for name in reversed(counts):
+        revoked = [k.revoked_at.is_(None)] if name == schema.key.name else []
+        connection.execute(delete(TABLES[name]).where(*revoked))
+    revoked_ids = set(connection.scalars(select(k.id)))
+    with open(source, "rb") as lines:
+        _header(lines)
+        for name, values in _rows(lines):
+            if name in stays or (name == schema.key.name and values["id"] in revoked_ids):
+                continue
+            connection.execute(insert(TABLES[name]).values(values))
+            counts[name] += 1
+    return counts
+
+
+def _keys_in_force(connection: Connection) -> list[Key]:
+    k = schema.key.c
+    query = select(k.id, k.name, k.role, k.created_at).where(k.revoked_at.is_(None)).order_by(k.created_at, k.id)
+    return [Key(*row) for row in connection.execute(query)]
+
+
+def _key_shown(key: Key) -> dict[str, str]:
+    return {"id": key.id, "name": key.name, "role": key.role}
 
 
 def check(data_dir: Path, database: str, opened: Database) -> list[str]:

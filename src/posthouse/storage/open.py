@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posthouse import __version__
-from posthouse.ports import BackedUp, Clock, SecretUnreadable
+from posthouse.ports import BackedUp, Clock, Restored, SecretUnreadable
 from posthouse.storage import backup
 from posthouse.storage.accounts import Accounts
 from posthouse.storage.commands import Commands
@@ -39,7 +39,7 @@ class SharedStore:
         """See `backup.write_backup`. Raises OSError."""
         return backup.write_backup(self.database, target, version=__version__, now=now)
 
-    def restore(self, source: Path, by: str, now: float) -> BackedUp:
+    def restore(self, source: Path, by: str, now: float) -> Restored:
         """See `backup.restore_backup`. Raises BackupUnusable, OSError."""
         return backup.restore_backup(self.database, source, by=by, now=now, fits=self._fits)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.app import leave_console_key
+from posthouse.cli.stores import operator
 from posthouse.storage.open import open_shared
 from support.command_line import CommandLine, command_line
 
@@ -37,6 +39,36 @@ def test_a_backup_goes_to_a_new_data_dir(cli: CommandLine, tmp_path: Path) -> No
     ran = cli("db", "restore", file, "--yes", "--data-dir", str(tmp_path / "new"))
     assert (ran.code, "1 rows of server_profile" in ran.out) == (0, True)
     assert names(tmp_path / "new") == ["exchange"]
+
+
+def test_a_restore_tells_who_did_it_and_which_keys_are_others(cli: CommandLine, tmp_path: Path) -> None:
+    filled(cli.folder)
+    ops = cli("key", "create", "--name", "ops", "--role", "operator", "--json").json
+    cli("db", "backup", str(tmp_path / "with"))
+    filled(tmp_path / "empty")
+    cli("db", "backup", str(tmp_path / "without"), "--data-dir", str(tmp_path / "empty"))
+    ran = cli("db", "restore", str(tmp_path / "without"), "--yes")
+    assert f"Gone: key {ops['id']} (ops, operator)." in ran.out
+    ran = cli("db", "restore", str(tmp_path / "with"), "--yes", "--json")
+    assert ran.json["keys_back"] == [{"id": ops["id"], "name": "ops", "role": "operator"}]
+    shared = open_shared(str(cli.folder), "sqlite")
+    row = shared.inventory.audit(1, None)[0]
+    assert (row["what"], row["by"]) == ("backup restored", operator())
+    shared.close()
+
+
+def test_the_key_of_the_node_works_after_a_restore(cli: CommandLine, tmp_path: Path) -> None:
+    filled(cli.folder)
+    cli("db", "backup", str(tmp_path / "b"))
+    shared = open_shared(str(cli.folder), "sqlite")
+    leave_console_key(cli.folder, shared.accounts, by="serve")
+    assert cli("db", "restore", str(tmp_path / "b"), "--yes").code == 0
+    key = shared.accounts.authenticate((cli.folder / "console.key").read_text().strip())
+    shared.close()
+    assert key is not None
+    assert key.role == "administrator"
+    cli("db", "restore", str(tmp_path / "b"), "--yes", "--data-dir", str(tmp_path / "new"))
+    assert not (tmp_path / "new" / "console.key").exists()
 
 
 def test_a_restore_asks_first(cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
