@@ -504,6 +504,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 def run_console(boot: node.Boot) -> None:
     """The console process: REST API."""
+    from posthouse.web.audit_end import AuditEnd
     from posthouse.web.expiry import ExpiryWatch
     from posthouse.web.server import create_app
     from posthouse.web.server import serve as serve_web
@@ -543,7 +544,11 @@ def run_console(boot: node.Boot) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         _listen_to_supervisor(settings, lambda fresh: _post(loop, reload, fresh), lambda: _post(loop, stop.set))
-        beside = [loop.create_task(ExpiryWatch(settings.data_dir).run(tools.clock))]
+        audit_end = AuditEnd(tools.inventory, lambda: app.state.tools.settings.audit_days)
+        beside = [
+            loop.create_task(ExpiryWatch(settings.data_dir).run(tools.clock)),
+            loop.create_task(audit_end.run(tools.clock)),
+        ]
         if settings.test_profiles:
             tests = BackgroundTests(tools.inventory, profile_test, tools.clock, f"node {tools.start.node}")
             beside.append(loop.create_task(tests.run()))

@@ -420,6 +420,9 @@ class InventoryStore(Protocol):
 
     def audit_row(self, number: int) -> Mapping[str, object] | None: ...
 
+    def forget_audit(self, before: float, most: int) -> int:
+        """Removes audit rows from before that moment, `most` of them at most, oldest first; returns how many."""
+
     def note(self, *, by: str, what: str, detail: Mapping[str, object], now: float) -> None:
         """Writes an audit row for something that changes nothing; `detail` is JSON without secrets."""
 

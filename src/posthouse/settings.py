@@ -97,6 +97,8 @@ class NodeSettings:
     trusted_clients: tuple[Network, ...] = ()
     test_profiles: bool = True
     """Server profiles that nobody has tested, those of files, are tested in the background, once."""
+    audit_days: int = 400
+    """How long the audit log keeps a row; 0: for ever."""
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -119,6 +121,7 @@ NODE_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec(
         "test_profiles", FieldType.BOOLEAN, "server profiles of files are tested once, in the background", True
     ),
+    FieldSpec("audit_days", FieldType.INTEGER, "days that the audit log keeps a row; 0: for ever", 400, 0, 36500),
     FieldSpec("listeners", FieldType.TABLES, "SMTP listeners", minimum=1, maximum=64, shown_default="127.0.0.1:2525"),
     FieldSpec("console", FieldType.TABLE, "console and REST"),
     FieldSpec("limits", FieldType.TABLE, "limits and deadlines"),
@@ -191,6 +194,7 @@ def load_settings(
         own_mail=_own_mail(values.table("own_mail"), faults),
         trusted_clients=read_networks(values, "trusted_clients", faults),
         test_profiles=values.boolean("test_profiles"),
+        audit_days=values.integer("audit_days"),
         limits=Limits(**{spec.name: limits.integer(spec.name) for spec in LIMIT_FIELDS}),
     )
     if faults:

@@ -197,6 +197,11 @@ class MemoryInventory:
     def audit_row(self, number: int) -> Mapping[str, object] | None:
         return next((row for row in self.rows if row["id"] == number), None)
 
+    def forget_audit(self, before: float, most: int) -> int:
+        old = [row for row in reversed(self.rows) if float(str(row["at"])) < before][:most]
+        self.rows = [row for row in self.rows if row not in old]
+        return len(old)
+
 
 @dataclass
 class MemoryAccounts:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from posthouse.core.inventory import Difference
 from posthouse.ports import AuditFilter
@@ -42,6 +42,14 @@ def row(database: Database, number: int) -> Mapping[str, object] | None:
     with database.read() as connection:
         found = connection.execute(select(schema.audit).where(schema.audit.c.id == number)).one_or_none()
     return None if found is None else _row(dict(found._mapping))
+
+
+def forget(database: Database, before: float, most: int) -> int:
+    """ports.InventoryStore.forget_audit."""
+    a = schema.audit.c
+    oldest = select(a.id).where(a.at < before).order_by(a.id).limit(most)
+    with database.write() as connection:
+        return connection.execute(delete(schema.audit).where(a.id.in_(oldest.scalar_subquery()))).rowcount
 
 
 def _row(found: dict[str, Any]) -> Mapping[str, object]:

@@ -239,6 +239,9 @@ class Inventory:
     def audit_row(self, number: int) -> Mapping[str, object] | None:
         return audit.row(self._database, number)
 
+    def forget_audit(self, before: float, most: int) -> int:
+        return audit.forget(self._database, before, most)
+
 
 def _is_same(old: StoredInventory, profiles: Sequence[Document], sealed: Sequence[Mapping[str, Secret]]) -> bool:
     """Profiles with their secrets; in which order they stand says nothing."""
