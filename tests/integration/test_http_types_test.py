@@ -596,3 +596,61 @@ def test_a_header_without_end(loop: str, service: str) -> None:
     with saying(b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * 300_000, waits=True) as port:
         stage = last(run(loop, try_out(service, f"http://127.0.0.1:{port}")))
     assert (stage.name, stage.fault) == (first_question(service), http_ladder.BROKEN)
+
+
+@contextmanager
+def flooding(head: bytes, again: bytes) -> Iterator[int]:
+    """A server that answers with this and then says `again` for as long as anybody listens."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ending = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(20)
+            try:
+                connection.recv(65536)
+                connection.sendall(head)
+                while not ending.is_set():
+                    connection.sendall(again * 4000)
+            except OSError:
+                pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        ending.set()
+        thread.join(20)
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "again"),
+    [
+        (b"", b"HTTP/1.1 100 \r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;%s\r\n{\r\n" % (b"x" * 50)),
+    ],
+)
+def test_a_flood_is_bounded_and_keeps_nobody_waiting(loop: str, service: str, head: bytes, again: bytes) -> None:
+    """Answers before the answer (1xx), chunks of one octet: little body, and octets without end."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def go(port: int) -> ProfileResult:
+        waiting = asyncio.create_task(others())
+        try:
+            return await try_out(service, f"http://127.0.0.1:{port}", seconds=20)
+        finally:
+            waiting.cancel()
+
+    with flooding(head, again) as port:
+        stage = last(run(loop, go(port)))
+    assert (stage.name, stage.fault) == (first_question(service), http_ladder.TOO_LONG)
+    assert turns > 200  # one for each 2 KiB

@@ -63,6 +63,7 @@ class HttpClient:
             ):
                 begun = True
                 async for octets in got.aiter_raw():
+                    await asyncio.sleep(0)  # a read may have brought hundreds of chunks of one octet
                     body += octets
                     if len(body) > most_octets:
                         return Answer(got.status_code, bytes(body[:most_octets]), whole=False)
