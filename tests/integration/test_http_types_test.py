@@ -458,6 +458,32 @@ def test_a_key_that_a_vault_does_not_accept_or_no_more(loop: str, vault: MockVau
     assert "keys expire" in found.advice
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"WWW-Authenticate": 'Basic realm="intranet"'},
+        {"Content-Type": "text/html; charset=utf-8"},
+        {"Content-Type": "Application/XHTML+xml"},
+    ],
+)
+def test_a_web_server_that_refuses_everybody_gets_no_key_of_a_vault(
+    loop: str, status: int, fields: Mapping[str, str]
+) -> None:
+    result, server = against(loop, VAULT, lambda _: Response(status, octets=b"no", fields=fields))
+    assert (last(result).name, last(result).fault) == ("ready", http_ladder.NOT_VAULT)
+    assert "8010 as a rule" in last(result).advice
+    assert len(server.requests) == 1
+    assert not any(key_of(request) for request in server.requests)
+
+
+def test_a_vault_that_does_not_see_the_key(loop: str) -> None:
+    """401 is a field that is missing, and no wrong key."""
+    found = last(against(loop, VAULT, lambda _: Response(401, octets=b""))[0])
+    assert (found.name, found.fault) == ("key", http_ladder.KEY_UNSEEN)
+    assert "takes the field Authorization out" in found.advice
+
+
 def test_a_vault_at_another_path(loop: str) -> None:
     found = last(against(loop, VAULT, MockVault(path="/rest").answer)[0])
     assert (found.name, found.fault) == ("ready", http_ladder.NOT_VAULT)
