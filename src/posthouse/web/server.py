@@ -29,6 +29,7 @@ from posthouse.web import (
     users,
 )
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
+from posthouse.web.heavy import Heavy
 from posthouse.web.openapi import tell_by_examples
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -78,6 +79,7 @@ def create_app(tools: WebTools) -> FastAPI:
     app.state.tools = tools
     app.state.queue_numbers = health.QueueNumbers(tools)
     app.state.test_rate = profile_tests.new_rate()
+    app.state.heavy = Heavy()
     install(app)
     app.include_router(health.router)
     for router in _ROUTERS:
