@@ -45,6 +45,16 @@ class _Lines:
     debug = info = warning = error = critical = exception = msg
 
 
+class _OtherLogs(logging.Handler):
+    """What libraries log (uvicorn, asyncio), in the same form as all else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            logger(record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+        except Exception:  # a library's log line must not stop what it tells of
+            logger(record.name).error("a line of the log cannot be written", line=str(record.msg))
+
+
 def configure(process: str) -> None:
     """Called once by each process; `process` (serve, worker-0, console) is in every line."""
     terminal = sys.stderr.isatty()
@@ -64,7 +74,7 @@ def configure(process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    logging.basicConfig(handlers=[_OtherLogs()], level=logging.WARNING)
 
 
 def _dumps(event: object, **_: object) -> str:

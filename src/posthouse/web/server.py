@@ -28,6 +28,7 @@ from posthouse.web import (
     rules,
     users,
 )
+from posthouse.web.connections import HEAD_SECONDS, ConsoleConnection
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
 from posthouse.web.heavy import Heavy
 from posthouse.web.openapi import tell_by_examples
@@ -109,7 +110,7 @@ async def serve(
     settings = uvicorn.Config(
         app,
         loop="none",
-        http="h11",
+        http=ConsoleConnection,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -136,7 +137,7 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to `serve` and tells when it answers."""
+    """Leaves signals to `serve`, waits for no handshake for long, and tells when it answers."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -147,7 +148,21 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's, which would give a handshake a minute."""
+        config = self.config
+        seconds = HEAD_SECONDS if config.ssl is not None else None
+
+        def connection() -> ConsoleConnection:
+            return ConsoleConnection(config, self.server_state, {})
+
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                connection, sock=each, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=seconds
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
         self._started.set()
 
     async def begun(self, serving: "asyncio.Task[None]") -> bool:
