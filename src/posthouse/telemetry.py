@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 import structlog
 
 LONGEST = 1000
+_UNRAISABLE_SECONDS = 60.0
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _SAFE_ESCAPES = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160))} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
 
@@ -45,6 +46,40 @@ class _Lines:
     debug = info = warning = error = critical = exception = msg
 
 
+class _OtherLogs(logging.Handler):
+    """What libraries log (uvicorn, asyncio), in the same form as all else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            logger(record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+        except Exception:  # a library's log line must not stop what it tells of
+            logger(record.name).error("a line of the log cannot be written", line=str(record.msg))
+
+
+class _Unraisable:
+    """For errors that Python can raise nowhere: it would print a traceback for each.
+
+    A client can cause them at will (its server name in a TLS handshake is not ASCII): a line a minute says how many.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._count = 0
+
+    def __call__(self, found: "sys.UnraisableHookArgs") -> None:
+        self._count += 1
+        if time.monotonic() < self._next:
+            return
+        kind = getattr(found.exc_type, "__name__", "")
+        where = found.exc_traceback
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where is not None else ""
+        error = f"{kind}: {found.exc_value}"
+        logger("python").error("an error that could be raised nowhere", error=error, at_line=place, count=self._count)
+        self._next, self._count = time.monotonic() + _UNRAISABLE_SECONDS, 0
+
+
 def configure(process: str) -> None:
     """Called once by each process; `process` (serve, worker-0, console) is in every line."""
     terminal = sys.stderr.isatty()
@@ -64,7 +99,8 @@ def configure(process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    sys.unraisablehook = _Unraisable()
+    logging.basicConfig(handlers=[_OtherLogs()], level=logging.WARNING)
 
 
 def _dumps(event: object, **_: object) -> str:

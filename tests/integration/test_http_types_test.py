@@ -458,6 +458,32 @@ def test_a_key_that_a_vault_does_not_accept_or_no_more(loop: str, vault: MockVau
     assert "keys expire" in found.advice
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"WWW-Authenticate": 'Basic realm="intranet"'},
+        {"Content-Type": "text/html; charset=utf-8"},
+        {"Content-Type": "Application/XHTML+xml"},
+    ],
+)
+def test_a_web_server_that_refuses_everybody_gets_no_key_of_a_vault(
+    loop: str, status: int, fields: Mapping[str, str]
+) -> None:
+    result, server = against(loop, VAULT, lambda _: Response(status, octets=b"no", fields=fields))
+    assert (last(result).name, last(result).fault) == ("ready", http_ladder.NOT_VAULT)
+    assert "8010 as a rule" in last(result).advice
+    assert len(server.requests) == 1
+    assert not any(key_of(request) for request in server.requests)
+
+
+def test_a_vault_that_does_not_see_the_key(loop: str) -> None:
+    """401 is a field that is missing, and no wrong key."""
+    found = last(against(loop, VAULT, lambda _: Response(401, octets=b""))[0])
+    assert (found.name, found.fault) == ("key", http_ladder.KEY_UNSEEN)
+    assert "takes the field Authorization out" in found.advice
+
+
 def test_a_vault_at_another_path(loop: str) -> None:
     found = last(against(loop, VAULT, MockVault(path="/rest").answer)[0])
     assert (found.name, found.fault) == ("ready", http_ladder.NOT_VAULT)
@@ -596,3 +622,61 @@ def test_a_header_without_end(loop: str, service: str) -> None:
     with saying(b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * 300_000, waits=True) as port:
         stage = last(run(loop, try_out(service, f"http://127.0.0.1:{port}")))
     assert (stage.name, stage.fault) == (first_question(service), http_ladder.BROKEN)
+
+
+@contextmanager
+def flooding(head: bytes, again: bytes) -> Iterator[int]:
+    """A server that answers with this and then says `again` for as long as anybody listens."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ending = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(20)
+            try:
+                connection.recv(65536)
+                connection.sendall(head)
+                while not ending.is_set():
+                    connection.sendall(again * 4000)
+            except OSError:
+                pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        ending.set()
+        thread.join(20)
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "again"),
+    [
+        (b"", b"HTTP/1.1 100 \r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;%s\r\n{\r\n" % (b"x" * 50)),
+    ],
+)
+def test_a_flood_is_bounded_and_keeps_nobody_waiting(loop: str, service: str, head: bytes, again: bytes) -> None:
+    """Answers before the answer (1xx), chunks of one octet: little body, and octets without end."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def go(port: int) -> ProfileResult:
+        waiting = asyncio.create_task(others())
+        try:
+            return await try_out(service, f"http://127.0.0.1:{port}", seconds=20)
+        finally:
+            waiting.cancel()
+
+    with flooding(head, again) as port:
+        stage = last(run(loop, go(port)))
+    assert (stage.name, stage.fault) == (first_question(service), http_ladder.TOO_LONG)
+    assert turns > 200  # one for each 2 KiB

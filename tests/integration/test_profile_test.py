@@ -127,6 +127,7 @@ ROWS = [
     Row(STRICT, K.REFUSED_454, "tls", "at STARTTLS: 454", "certificate or key cannot be read"),
     Row(STRICT, K.HANDSHAKE_CUT, "tls", "closed the connection during", "server's log why its handshake"),
     Row(STRICT, K.INJECTED, "tls", "octets in clear text after", "Send no mail there"),
+    Row({"tls": "starttls-optional"}, K.INJECTED, "tls", "octets in clear text after", "Send no mail"),
     Row(STRICT, K.WANTS_CERTIFICATE, "tls", "wants a client certificate", "Set client_certificate = true"),
     Row(NAMED, K.WANTS_CERTIFICATE, "tls", "wants a client certificate", "client_certificate = true", implicit=True),
     Row(NAMED, K.WRONG_NAME, "tls", f"for {OTHER_NAME}", "tls_name", implicit=True),
@@ -250,6 +251,39 @@ async def hung_handshake(peer: Peer) -> None:
     peer.say("220 go")
     while await peer.end():
         pass
+
+
+async def too_busy_for_tls(peer: Peer) -> None:
+    """421 is the end of the session, not a handshake that failed."""
+    await peer.greet("STARTTLS")
+    await peer.expect("STARTTLS")
+    peer.say("421 4.3.2 too busy")
+    await peer.end()
+
+
+async def talkative(peer: Peer) -> None:
+    """More than one reply to STARTTLS, as somebody between might send them."""
+    await peer.greet("STARTTLS")
+    await peer.expect("STARTTLS")
+    peer.say("220 go", "250-x", "250 AUTH PLAIN")
+    await peer.end()
+
+
+@pytest.mark.parametrize(
+    ("script", "fault", "advice"),
+    [
+        (too_busy_for_tls, "at STARTTLS: 421 4.3.2 too busy", "TLS"),
+        (talkative, "octets in clear text after the reply to STARTTLS", "Send no mail there: somebody between"),
+    ],
+)
+def test_optional_tls_does_not_go_on_in_clear_text_where_delivery_does_not(
+    loop: str, script: Script, fault: str, advice: str
+) -> None:
+    """One connection only; `test_relay_tls` has what delivery does."""
+    stage = last(against_script(loop, script, tls="starttls-optional"))
+    assert (stage.name, stage.fault) == ("tls", fault)
+    assert advice in stage.advice
+    assert "downgraded" not in stage.detail
 
 
 def test_a_handshake_that_hangs_until_the_test_ends_is_a_fault_of_tls(loop: str) -> None:

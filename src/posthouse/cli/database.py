@@ -34,7 +34,7 @@ def backup(
     digital ID: keep copies of these apart from it.
     """
     _check_is_there(data_dir, database)
-    with shared_store(data_dir, database) as shared:
+    with shared_store(data_dir, database, make=False) as shared:
         try:
             made = shared.backup(file, time.time())
         except OSError as fault:
@@ -86,7 +86,7 @@ def check(
 ) -> None:
     """Look whether the databases are whole and every queued mail has its content; the node may run. Exit 1 if not."""
     _check_is_there(data_dir, database)
-    with shared_store(data_dir, database) as shared:
+    with shared_store(data_dir, database, make=False) as shared:
         wrong = shared.check()
     if as_json:
         show_json({"ok": not wrong, "faults": wrong})

@@ -124,7 +124,7 @@ def _stored(settings: "NodeSettings") -> "tuple[StoredInventory | None, list[Fin
 
     if settings.database == "sqlite" and not (Path(settings.data_dir) / "shared.db").exists():
         return None, []
-    with shared_store(settings.data_dir, settings.database) as shared:
+    with shared_store(settings.data_dir, settings.database, make=False) as shared:
         stored = shared.inventory.load()
         return stored, list(check_secrets(stored, shared.unseal))
 

@@ -34,15 +34,18 @@ class Shared(Protocol):
 
 
 @contextmanager
-def shared_store(data_dir: str, database: str) -> Iterator[Shared]:
-    """Opens the shared database; Stop with one line if it cannot be used."""
+def shared_store(data_dir: str, database: str, *, make: bool = True) -> Iterator[Shared]:
+    """Opens the shared database; Stop with one line if it cannot be used.
+
+    `make` False: also if its tables are not there, which are created otherwise.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     from posthouse import app as composition
 
     where = data_dir if database == "sqlite" else "the database"
     try:
-        store: Shared = composition.open_shared(data_dir, database)
+        store: Shared = composition.open_shared(data_dir, database, make=make)
     except Exception as error:  # whatever keeps it from opening is a matter of the data dir
         raise Stop(Exit.FAULT, f"{where} cannot be opened: {_cause(error)}") from error
     try:

@@ -62,11 +62,13 @@ class HttpClient:
                 self._client.stream("GET", self._base + path, headers=headers) as got,
             ):
                 begun = True
+                fields = {name.lower(): value for name, value in got.headers.items()}
                 async for octets in got.aiter_raw():
+                    await asyncio.sleep(0)  # a read may have brought hundreds of chunks of one octet
                     body += octets
                     if len(body) > most_octets:
-                        return Answer(got.status_code, bytes(body[:most_octets]), whole=False)
-                return Answer(got.status_code, bytes(body))
+                        return Answer(got.status_code, bytes(body[:most_octets]), whole=False, fields=fields)
+                return Answer(got.status_code, bytes(body), fields=fields)
         except TimeoutError as error:
             raise NoAnswer(NOT_ENDED if begun else NO_ANSWER) from error
         except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:

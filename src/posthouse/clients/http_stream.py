@@ -25,13 +25,17 @@ from posthouse.client_tls import (
 )
 from posthouse.clients.connecting import NoConnection, no_answer
 from posthouse.clients.way import DigitalId, shown_id
-from posthouse.core.http_ladder import BEGINNING, BROKEN, LOST, LOST_IN_CLEAR, stranger
+from posthouse.core.http_ladder import BEGINNING, BROKEN, LOST, LOST_IN_CLEAR, TOO_LONG, stranger
 from posthouse.core.profile import ServerProfile, TlsVerify
 from posthouse.core.way import Certificate
 from posthouse.tls import describe
 
-_UNREAD = 256 * 1024
+_UNREAD = 16 * 1024
 """Octets that wait to be read before the server has to wait."""
+_AT_ONCE = 2 * 1024
+"""Octets that are looked at before others have their turn: they may be a hundred answers of one line each."""
+_MOST_OCTETS = 512 * 1024
+"""Of one answer with all that is around its body: heads, answers before the answer (1xx), chunks' frames."""
 _CHECKED = {
     TlsVerify.VERIFY: Certificate.VERIFIED,
     TlsVerify.PINNED: Certificate.PINNED,
@@ -145,6 +149,8 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     """Facts of the handshake; empty for http."""
     _transport: asyncio.Transport | None = None
     _unread: bytearray = field(default_factory=bytearray)
+    _taken: int = 0
+    """Octets of the answer to the request written last."""
     _known: bool = False
     """It has begun to speak HTTP."""
     _ended: bool = False
@@ -184,6 +190,7 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     # --- httpcore2 ---------------------------------------------------------------------------------------
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore2's
+        await asyncio.sleep(0)  # a server whose octets are always there would keep everybody else waiting
         try:
             async with asyncio.timeout(timeout):
                 while not self._ended and (not self._unread or (not self._known and len(self._unread) < BEGINNING)):
@@ -193,8 +200,11 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
             raise httpcore2.ReadTimeout(str(error)) from error
         if not self._known:
             self._look()
-        taken = bytes(self._unread[:max_bytes])
-        del self._unread[:max_bytes]
+        taken = bytes(self._unread[: min(max_bytes, _AT_ONCE)])
+        del self._unread[: len(taken)]
+        self._taken += len(taken)
+        if self._taken > _MOST_OCTETS:
+            raise NoAnswer(TOO_LONG)
         if self._transport is not None and not self._ended and len(self._unread) <= _UNREAD:
             self._transport.resume_reading()
         if not taken and self._fault is not None:
@@ -204,6 +214,7 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore2's
         if self._transport is None:
             raise httpcore2.WriteError(LOST)  # its answer may have come before
+        self._taken = 0
         self._transport.write(buffer)
         try:
             async with asyncio.timeout(timeout):

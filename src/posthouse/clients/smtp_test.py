@@ -16,6 +16,7 @@ from posthouse.clients.smtp_connection import SmtpConnection
 from posthouse.clients.tested_addresses import Listeners, addresses_to_test, connected_to_test
 from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
+from posthouse.core.outcome import Stage
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.core.smtp_ladder import LadderSession
@@ -42,7 +43,8 @@ class SmtpTester:
         self, profile: ServerProfile, server: str, inquiry: Inquiry | None, seconds: float, told: Told = unheard
     ) -> tuple[StageResult, ...]:
         """ports.ServerTester.test. Where clear text will do after a failed handshake, the second connection is shown
-        as delivery makes it: the `tls` stage holds, marked downgraded, and the ladder goes on from `connect`."""
+        as delivery makes it: the `tls` stage holds, marked downgraded, and the ladder goes on from `connect`. Octets
+        after the reply to STARTTLS, or a 421 to it, are no failed handshake: delivery sends nothing there then."""
         try:
             way = way_to(profile, server, self._digital_id, self._unseal)
         except TlsSettingsError as error:
@@ -55,9 +57,9 @@ class SmtpTester:
         if not addresses:
             return tuple(ladder.stages)
         await ladder.climb(way, addresses)
-        last = ladder.stages[-1]
         clear_will_do = way.policy is not None and way.security.clear_allowed
-        if last.name is StageName.TLS and not last.ok and clear_will_do and ladder.left > 0:
+        if ladder.stopped_at is Stage.TLS and clear_will_do and ladder.left > 0:
+            last = ladder.stages[-1]
             facts = {name: value for name, value in last.detail.items() if name != "fault"}
             ladder.stages[-1] = replace(
                 last, ok=True, detail={**facts, "downgraded": True, "downgraded_by": last.fault}
@@ -76,6 +78,8 @@ class _Ladder:
         self._alive: set[SmtpConnection] = set()
         self._told = told
         self.stages: list[StageResult] = []
+        self.stopped_at: Stage | None = None
+        """Where delivery would have stopped."""
 
     @property
     def left(self) -> float:
@@ -104,6 +108,7 @@ class _Ladder:
         else:
             connection.quit()
         self.stages += session.stages
+        self.stopped_at = session.stopped_at
         await self._last_word()
 
     async def _last_word(self) -> None:

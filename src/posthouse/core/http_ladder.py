@@ -8,7 +8,7 @@ Standards: OpenAPI of MetaDefender Core 4.18; REST API of Vault (October 2019); 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Facts = tuple[dict[str, object], str]
 
@@ -25,6 +25,8 @@ NOT_ENDED = "the answer did not end within the time of the test"
 TOO_LONG = "the answer is longer than it should be"
 NOT_CORE = "the server did not answer as MetaDefender Core"
 NOT_VAULT = "the server did not answer as Vault"
+KEY_UNSEEN = "the server misses a field of the request (401), although the API key was sent"
+"""Of Vault, whose 403 is a key that is wrong or has expired."""
 NO_LICENCE = "MetaDefender Core has no valid licence"
 LICENCE_EXPIRED = "the licence of MetaDefender Core has expired"
 NO_ENGINE = "MetaDefender Core has no active engine"
@@ -53,6 +55,8 @@ class Answer:
     """At most `MOST_OCTETS`."""
     whole: bool = True
     """False: there was more of it."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Of its head, by name in lower case."""
 
 
 def stranger(beginning: bytes) -> str:
@@ -142,15 +146,22 @@ def _unmet(document: Mapping[str, object]) -> dict[str, str]:
 
 
 def vault_there(answer: Answer) -> Facts:
-    """`GET /tokens/0/1` without a key, which a vault refuses: 401 is a missing field, 403 a wrong key."""
+    """`GET /tokens/0/1` without a key, which a vault refuses: 401 is a missing field, 403 a wrong key.
+
+    Any web server may answer so. One that asks for a login of its own, or shows people a page, gets no key.
+    """
     if answer.status in (401, 403):
-        return {}, _amiss(answer)
+        page = answer.fields.get("content-type", "").strip().lower().startswith(("text/html", "application/xhtml"))
+        return {}, _amiss(answer) or (NOT_VAULT if page or "www-authenticate" in answer.fields else "")
     return {}, _amiss(answer) or (BAD_REQUEST if answer.status == 400 else NOT_VAULT)
 
 
 def vault_key(answer: Answer) -> Facts:
-    """`GET /tokens/0/1` with the key. What it lists is not looked at: it has keys in it."""
-    return {}, _amiss(answer) or _accepted(answer)
+    """`GET /tokens/0/1` with the key. What it lists is not looked at: it has keys in it.
+
+    401 is a field that is missing, which none is: what answers does not see the key, or wants something else.
+    """
+    return {}, _amiss(answer) or (KEY_UNSEEN if answer.status == 401 else _accepted(answer))
 
 
 # --- Both ------------------------------------------------------------------------------------------------

@@ -357,6 +357,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         _S.KEY,
+        "misses a field",
+        "See whether a proxy before Vault takes the field Authorization out, and whether it is a vault that answers: "
+        "of a wrong key Vault says 403.",
+        _VAULT,
+    ),
+    Row(
+        _S.KEY,
         "refuses the API key",
         "Make a new API key in Vault and give it as api_key: keys expire, and end with the account of their owner.",
         _VAULT,

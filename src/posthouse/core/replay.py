@@ -7,6 +7,7 @@ Source: issue 5, replay.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -134,24 +135,32 @@ class Replay:
 
     def take(self, mail: PastMail) -> None:
         """The next mail."""
-        self._mails += 1
-        self._recipients += len(mail.recipients)
-        found = False
+        for _ in self.taking(mail):
+            pass
+
+    def taking(self, mail: PastMail) -> Iterator[None]:
+        """The next mail, a recipient at a time: each costs as much as there are rules. Given up before its end,
+        nothing of it counts."""
+        found: list[tuple[str, Change]] = []
+        otherwise = 0
         for recipient in mail.recipients:
+            yield
             before = self._treatment(self._in_force, mail, recipient)
             after = self._treatment(self._other, mail, recipient)
-            self._otherwise += (recipient.rule, recipient.profile) != (before.rule, before.profile)
+            otherwise += (recipient.rule, recipient.profile) != (before.rule, before.profile)
             differs = self._compare(before, after)
-            if not differs:
-                continue
-            found = True
-            self._count += 1
-            self._by.update(differs)
-            change = Change(before, after, differs)
+            if differs:
+                found.append((recipient.address, Change(before, after, differs)))
+        self._mails += 1
+        self._recipients += len(mail.recipients)
+        self._otherwise += otherwise
+        self._mails_differ += bool(found)
+        self._count += len(found)
+        for address, change in found:
+            self._by.update(change.differs)
             self._changes[change] += 1
             if len(self._items) < self._most:
-                self._items.append(OtherTreatment(mail, recipient.address, change))
-        self._mails_differ += found
+                self._items.append(OtherTreatment(mail, address, change))
 
     def told(self) -> Replayed:
         """What has come of it so far."""
@@ -208,8 +217,13 @@ class Replay:
         return found
 
 
-def replayed_sentence(told: Replayed, asked: int) -> str:
-    """The answer in one sentence. `asked`: how many mails were asked for."""
+def replayed_sentence(told: Replayed, asked: int, complete: bool = True) -> str:
+    """The answer in one sentence. `asked`: how many mails were asked for; `complete`: False if time was up before."""
+    if not complete:
+        return (
+            f"Time was up: only the last {told.mails:,} of up to {asked:,} mails were looked at; "
+            f"of these this file would treat {told.mails_differ:,} differently."
+        )
     if not told.mails:
         return "The history has no mails to replay."
     mails = f"{told.mails:,} mail{'s' if told.mails != 1 else ''}"

@@ -59,6 +59,7 @@ class LadderSession(ClientSession):
         "_polite",
         "_since",
         "stages",
+        "stopped_at",
     )
 
     def __init__(
@@ -79,6 +80,8 @@ class LadderSession(ClientSession):
         self._polite = False
         """The server awaits a command, so it gets QUIT."""
         self.stages: list[StageResult] = []
+        self.stopped_at: Stage | None = None
+        """Where delivery would see the fault; its stages are finer."""
 
     # --- for the shell ---------------------------------------------------------------------------
 
@@ -217,6 +220,7 @@ class LadderSession(ClientSession):
     def _refused(self, reply: Reply, stage: Stage) -> None:
         super()._refused(reply, stage)
         self._polite = reply.code != 421
+        self.stopped_at = stage
         self._go(_OF_STAGE[stage])
         self._fall(f"at {stage.value}: {reply.text}" if stage is not Stage.GREETING else reply.text)
 
@@ -236,6 +240,7 @@ class LadderSession(ClientSession):
         if self._at is StageName.QUIT:
             self._leave()
             return
+        self.stopped_at = stage
         at = _OF_STAGE[stage]
         if at is StageName.TLS and self._at is not StageName.TLS and self._opening.under_tls:
             self._back_to_tls()

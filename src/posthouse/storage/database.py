@@ -28,6 +28,10 @@ class SchemaTooNew(Exception):
     """A newer posthouse wrote this database; going on could damage it."""
 
 
+class NoTables(Exception):
+    """Nothing of posthouse is in this database."""
+
+
 class Database:
     """One database: short reads and writes from any thread. Mail's hot path has a connection of its own."""
 
@@ -133,12 +137,24 @@ def open_postgresql(url: str) -> Database:
     return Database(engine)
 
 
-def open_shared_database(data_dir: str, database: str) -> Database:
-    """The tables all processes share, created when they are missing. Raises SchemaTooNew."""
+def open_shared_database(data_dir: str, database: str, *, make: bool = True) -> Database:
+    """The tables all processes share, created when they are missing. Raises SchemaTooNew.
+
+    Without `make` nothing is written: raises NoTables.
+    """
     folder = Path(data_dir)
     found = open_sqlite(folder / SHARED_FILE) if is_sqlite(database) else open_postgresql(database)
-    with creating(folder):
-        create(found, schema.shared, schema.shared_version)
+    try:
+        if make:
+            with creating(folder):
+                create(found, schema.shared, schema.shared_version)
+        else:
+            with found.read() as connection:
+                if check_version(connection, schema.shared_version) is None:
+                    raise NoTables("it has no tables of posthouse")
+    except BaseException:
+        found.close()
+        raise
     return found
 
 

@@ -58,9 +58,9 @@ class SharedStore:
         self.database.close()
 
 
-def open_shared(data_dir: str, database: str) -> SharedStore:
-    """Raises SchemaTooNew."""
-    opened = open_shared_database(data_dir, database)
+def open_shared(data_dir: str, database: str, *, make: bool = True) -> SharedStore:
+    """Tables that are missing are created, or with `make` False NoTables is raised. Raises SchemaTooNew."""
+    opened = open_shared_database(data_dir, database, make=make)
     keyring = Keyring(data_dir)
     return SharedStore(
         Inventory(opened, keyring), Accounts(opened), Commands(opened), opened, keyring, data_dir, database

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema
@@ -19,11 +20,12 @@ from posthouse.core.smtp_path import parse_mailbox
 from posthouse.ports import ServerState
 from posthouse.settings import NodeSettings
 from posthouse.web.auth import Right, guarded
+from posthouse.web.heavy import TOO_MANY, HeavyWork
 from posthouse.web.inventory import snapshot
 from posthouse.web.problems import Json, invalid
 from posthouse.web.schemas import INVENTORY
 from posthouse.web.states import profile_state, text, why_not_now
-from posthouse.web.tools import Tools
+from posthouse.web.tools import Tools, WebTools
 from posthouse.web.unsaved import UNSAVED, Prune, laid_over
 
 router = guarded(Right.CONFIG_READ)
@@ -118,10 +120,11 @@ class Question(BaseModel):
         200: {
             "description": "One item per recipient",
             "content": {"application/json": {"example": {"items": [_ITEM], "next": None}}},
-        }
+        },
+        **TOO_MANY,
     },
 )
-def explain_rules(tools: Tools, question: Question) -> Json:
+async def explain_rules(tools: Tools, heavy: HeavyWork, question: Question) -> Json:
     """Nothing is sent and nothing is kept.
 
     `servers` is the preference order, `start` what is assumed of its start (that of round-robin is known to each
@@ -131,6 +134,10 @@ def explain_rules(tools: Tools, question: Question) -> Json:
 
     With `inventory` servers that only that one has are `not known`.
     """
+    return await heavy.run(partial(_explained, tools, question))
+
+
+def _explained(tools: WebTools, question: Question) -> Json:
     faults = _question_faults(question)
     stored = tools.inventory.load()
     asked = None

@@ -1,5 +1,6 @@
 """`rule-replays`: how many of the last mails an inventory that is not saved would treat differently, and which."""
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -14,12 +15,13 @@ from posthouse.core.replay import (
     otherwise_sentence,
     replayed_sentence,
 )
-from posthouse.ports import History
+from posthouse.ports import Clock, History
 from posthouse.web.auth import Right, guarded
+from posthouse.web.heavy import TOO_MANY, HeavyWork
 from posthouse.web.inventory import snapshot
 from posthouse.web.problems import Json, invalid
 from posthouse.web.schemas import INVENTORY
-from posthouse.web.tools import Tools
+from posthouse.web.tools import Tools, WebTools
 from posthouse.web.unsaved import UNSAVED, Prune, laid_over
 
 router = guarded(Right.REPLAY)
@@ -28,6 +30,8 @@ MOST_MAILS = 10_000
 DIFFERENCES_TOLD = 1000
 PAGE = 250
 """Mails read at once: this many with all their recipients are in memory."""
+MOST_SECONDS = 20.0
+"""Of work on one answer; the command line waits 30 s for it."""
 
 _CHANGE = {
     "before": {
@@ -47,6 +51,7 @@ _CHANGE = {
 }
 _ANSWER = {
     "sentence": "Of the last 1,000 mails this file would treat 1 differently.",
+    "complete": True,
     "mails": 1000,
     "recipients": 1204,
     "since": 1763990000.0,
@@ -94,10 +99,11 @@ class ReplayQuestion(BaseModel):
         200: {
             "description": "What differs, mail by mail and recipient by recipient, newest first",
             "content": {"application/json": {"example": _ANSWER}},
-        }
+        },
+        **TOO_MANY,
     },
 )
-def replay_rules(tools: Tools, question: ReplayQuestion) -> Json:
+async def replay_rules(tools: Tools, heavy: HeavyWork, question: ReplayQuestion) -> Json:
     """Each recipient is asked for twice: of the inventory in force, and of the one given. `count` has all recipients
     that would be treated differently, `items` the first 1000 of them, `changes` sums up what would change (the 100
     with most recipients), `by` how many differ in what: `refused`, `accepted`, `rule`, `profile`, or `servers`,
@@ -106,18 +112,27 @@ def replay_rules(tools: Tools, question: ReplayQuestion) -> Json:
 
     `decided_otherwise` counts recipients for whom the policy in force decides otherwise than was decided when mail
     came. `not_seen` says what a replay cannot know. Nothing is sent and nothing is kept.
+
+    `mails` is how many were looked at, the newest. `complete` is false where 20 seconds were over before all that
+    were asked for had been: then all numbers are of those `mails` only, and `sentence` says so.
     """
+    return await heavy.run(partial(_replayed, tools, question))
+
+
+def _replayed(tools: WebTools, question: ReplayQuestion) -> Json:
+    ends = tools.clock.monotonic() + MOST_SECONDS
     stored = tools.inventory.load()
     other, faults = laid_over(stored, question.inventory, question.prune)
     if other is None:
         raise invalid(faults)
     own = tools.settings.own_mail
     replay = Replay(snapshot(stored), other, OwnRoute(own.profile, own.postmaster) if own else None, DIFFERENCES_TOLD)
-    since = _feed(replay, tools.history, question.mails)
+    since, complete = _feed(replay, tools.history, question.mails, tools.clock, ends)
     told = replay.told()
     return Json(
         {
-            "sentence": replayed_sentence(told, question.mails),
+            "sentence": replayed_sentence(told, question.mails, complete),
+            "complete": complete,
             "mails": told.mails,
             "recipients": told.recipients,
             "since": since,
@@ -132,15 +147,17 @@ def replay_rules(tools: Tools, question: ReplayQuestion) -> Json:
     )
 
 
-def _feed(replay: Replay, history: History, most: int) -> float | None:
-    """The last `most` mails, page by page; when the oldest of them was received."""
+def _feed(replay: Replay, history: History, most: int, clock: Clock, ends: float) -> tuple[float | None, bool]:
+    """The last `most` mails, page by page; when the oldest that was looked at was received, and whether all were."""
     before, left, since = "", most, None
     while left > 0 and (page := history.past_mails(min(left, PAGE), before)):
         for mail in page:
-            replay.take(mail)
-        before, since = page[-1].id, page[-1].received_at
+            for _ in replay.taking(mail):
+                if clock.monotonic() >= ends:
+                    return since, False
+            before, since = mail.id, mail.received_at
         left -= len(page)
-    return since
+    return since, True
 
 
 def _item_json(found: OtherTreatment) -> dict[str, object]:

@@ -28,7 +28,9 @@ from posthouse.web import (
     rules,
     users,
 )
+from posthouse.web.connections import HEAD_SECONDS, ConsoleConnection
 from posthouse.web.gate import BODY_OCTETS, Gate, HostList
+from posthouse.web.heavy import Heavy
 from posthouse.web.openapi import tell_by_examples
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
@@ -79,6 +81,7 @@ def create_app(tools: WebTools) -> FastAPI:
     app.state.queue_numbers = health.QueueNumbers(tools)
     app.state.test_rate = profile_tests.new_rate()
     app.state.drain_rate = drains.new_rate()
+    app.state.heavy = Heavy()
     install(app)
     app.include_router(health.router)
     for router in _ROUTERS:
@@ -108,7 +111,7 @@ async def serve(
     settings = uvicorn.Config(
         app,
         loop="none",
-        http="h11",
+        http=ConsoleConnection,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -135,7 +138,7 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to `serve` and tells when it answers."""
+    """Leaves signals to `serve`, waits for no handshake for long, and tells when it answers."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -146,7 +149,21 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's, which would give a handshake a minute."""
+        config = self.config
+        seconds = HEAD_SECONDS if config.ssl is not None else None
+
+        def connection() -> ConsoleConnection:
+            return ConsoleConnection(config, self.server_state, {})
+
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                connection, sock=each, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=seconds
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
         self._started.set()
 
     async def begun(self, serving: "asyncio.Task[None]") -> bool:

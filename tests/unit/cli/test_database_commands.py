@@ -4,9 +4,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import inspect
 
 from posthouse.app import leave_console_key
 from posthouse.cli.stores import operator
+from posthouse.storage.database import open_postgresql, open_sqlite
 from posthouse.storage.open import open_shared
 from support.command_line import CommandLine, command_line
 
@@ -86,6 +88,23 @@ def test_a_data_dir_without_database_is_told_and_left_as_it_is(cli: CommandLine,
     ran = cli("db", *command)
     assert (ran.code, "There is no database in" in ran.err) == (1, True)
     assert not (cli.folder / "shared.db").exists()
+
+
+@pytest.mark.parametrize("command", [["db", "backup", "b"], ["db", "check"], ["doctor"]])
+def test_a_look_at_an_empty_database_finds_a_fault_and_makes_no_tables(
+    cli: CommandLine, database: str, tmp_path: Path, command: list[str]
+) -> None:
+    cli.folder.mkdir(exist_ok=True)
+    file = cli.folder / "shared.db"
+    if database == "sqlite":
+        file.touch()
+    config = tmp_path / "posthouse.toml"
+    config.write_text(f'database = "{database}"\n')
+    ran = cli(*command, *(["--config", str(config)] if command == ["doctor"] else ["--database", database]))
+    assert (ran.code, "it has no tables of posthouse" in ran.err + ran.out) == (1, True)
+    opened = open_sqlite(file) if database == "sqlite" else open_postgresql(database)
+    assert inspect(opened.engine).get_table_names() == []
+    opened.close()
 
 
 def test_a_file_that_is_no_backup(cli: CommandLine, tmp_path: Path) -> None:

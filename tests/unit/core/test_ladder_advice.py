@@ -5,6 +5,7 @@ import pytest
 from posthouse.core import ladder_advice
 from posthouse.core.clamd_reply import NO_SIGNATURES, NOT_CLAMD, NOT_FOUND
 from posthouse.core.http_ladder import (
+    KEY_UNSEEN,
     LICENCE_EXPIRED,
     LOST,
     LOST_IN_CLEAR,
@@ -109,6 +110,7 @@ FAULTS: list[Case] = [
     (S.READY, NO_LICENCE, CORE),
     (S.READY, NO_ENGINE, CORE),
     (S.READY, NOT_READY, CORE),
+    (S.KEY, KEY_UNSEEN, VAULT),
     (S.KEY, refused(403), VAULT),
     (S.KEY, refused(403), CORE),
     (S.KEY, "the API key's variable X is not set in the environment", CORE),
