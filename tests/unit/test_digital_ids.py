@@ -1,6 +1,7 @@
 """The digital ID and the own CAs on the disk: whole, private, one writer at a time; listeners show the new one."""
 
 import os
+import shutil
 import socket
 import ssl
 import stat
@@ -177,6 +178,40 @@ def test_a_broken_one_is_told_and_can_be_replaced(ids: DigitalIds) -> None:
         ids.load()
     assert ids.import_(Given(issuer("CA").leaf().pem()), HOST, NOW).before is None
     pin(ids)
+
+
+@pytest.mark.parametrize("how", ["links followed", "links dropped", "only current"])
+def test_a_copy_that_lost_its_links_loses_no_key_and_tells_the_way_back(
+    ids: DigitalIds, tmp_path: Path, how: str
+) -> None:
+    issued = ids.import_(Given(issuer("CA").leaf().pem()), HOST, NOW).after
+    folder, octets = tmp_path / "digital-id", issued.pem()
+    shutil.copytree(folder, tmp_path / "copy" / "digital-id", symlinks=False)
+    shutil.rmtree(folder)
+    shutil.move(tmp_path / "copy" / "digital-id", folder)
+    if how == "links dropped":
+        (folder / "current").unlink()
+    if how == "only current":
+        next(folder.glob("id-*.pem")).unlink()
+    remedy = "digital-id import .*/current" if how == "only current" else r"ln -sfn id-[0-9a-f]+\.pem .*/current"
+    for look in (ids.path, ids.load, lambda: ids.ensure(HOST, NOW)):
+        with pytest.raises(DigitalIdUnusable, match=f"{remedy}.*cp -a"):
+            look()
+    assert ids.certificate() is None
+    # A new one is in force at once, however often; the issued key is still there.
+    for _ in range(4):
+        ids.generate([HOST], DAYS, KeyType.ECDSA, NOW, replace=False)
+    assert octets in [file.read_bytes() for file in folder.glob("id-*.pem") if not file.is_symlink()]
+    made = ids.load()
+    assert made is not None
+    assert made.pem() != octets
+    if how != "only current":
+        original = next(file for file in folder.glob("id-*.pem") if file.read_bytes() == octets)
+        (folder / "current").unlink()
+        (folder / "current").symlink_to(original.name)
+        loaded = ids.load()
+        assert loaded is not None
+        assert loaded.pem() == octets
 
 
 def test_many_writers_and_readers_at_once_always_see_a_pair(tmp_path: Path) -> None:
