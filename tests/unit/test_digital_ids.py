@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse import client_tls, tls
 from posthouse.client_tls import TlsPolicy, client_context, trust_besides
+from posthouse.core import digital_id
 from posthouse.core.certificate import facts_of
 from posthouse.core.digital_id import Given
 from posthouse.core.faults import InvalidInput
@@ -169,6 +171,29 @@ def test_a_refused_import_changes_nothing(ids: DigitalIds, tmp_path: Path) -> No
     assert before == {
         path.name: path.is_symlink() or path.read_bytes() for path in (tmp_path / "digital-id").iterdir()
     }
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256K1(), ec.BrainpoolP256R1()])
+def test_what_no_client_can_speak_to_is_never_in_force(
+    ids: DigitalIds, monkeypatch: pytest.MonkeyPatch, curve: ec.EllipticCurve
+) -> None:
+    ids.ensure(HOST, NOW)
+    before = pin(ids)
+    given = Given(issuer("CA").leaf(key=ec.generate_private_key(curve)).pem())
+    with pytest.raises(InvalidInput, match="do not know this curve"):
+        ids.import_(given, HOST, NOW)
+    # Were the curve let through: the handshake finds it.
+    monkeypatch.setattr(digital_id, "CURVES", (*digital_id.CURVES, curve.name))
+    with pytest.raises(InvalidInput, match="No handshake of TLS succeeds with it"):
+        ids.import_(given, HOST, NOW)
+    assert pin(ids) == before
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+def test_curves_of_tls_are_taken(ids: DigitalIds, curve: ec.EllipticCurve) -> None:
+    made = issuer("CA").leaf(key=ec.generate_private_key(curve))
+    ids.import_(Given(made.pem()), HOST, NOW)
+    assert pin(ids) == facts_of(made.certificate).sha256
 
 
 def test_a_broken_one_is_told_and_can_be_replaced(ids: DigitalIds) -> None:

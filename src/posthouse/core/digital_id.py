@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from posthouse.core.certificate import facts_of, is_issued_by, is_self_signed
@@ -33,11 +33,13 @@ __all__ = [
     "suitability",
 ]
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-"""Kinds of keys that TLS can use."""
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+"""Kinds of keys that clients of TLS know."""
 
 CHAIN_MOST = 10
 RSA_BITS_LEAST, CURVE_BITS_LEAST = 2048, 256
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""Others (secp256k1, brainpool) are in no handshake that clients offer: RFC 8446 section 4.2.3."""
 _WEAK_HASHES = (hashes.MD5, hashes.SHA1)
 _KEY_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----.*?-----END \1PRIVATE KEY-----", re.DOTALL)
 
@@ -211,15 +213,16 @@ def _read_pkcs12(given: Given) -> _Read:
 
 
 def _usable(key: object, field_name: str) -> PrivateKey | Fault:
-    remedy = f"Use ECDSA P-256 or stronger, or RSA of {RSA_BITS_LEAST} bits at least."
+    remedy = f"Use ECDSA P-256, P-384 or P-521, Ed25519, or RSA of {RSA_BITS_LEAST} bits at least."
     match key:
         case rsa.RSAPrivateKey() if key.key_size < RSA_BITS_LEAST:
             return Fault(field_name, f"RSA {key.key_size}", "The key is too weak.", remedy)
         case ec.EllipticCurvePrivateKey() if key.curve.key_size < CURVE_BITS_LEAST:
             return Fault(field_name, f"ECDSA {key.curve.name}", "The key is too weak.", remedy)
-        case rsa.RSAPrivateKey() | ec.EllipticCurvePrivateKey():
-            return key
-        case ed25519.Ed25519PrivateKey() | ed448.Ed448PrivateKey():
+        case ec.EllipticCurvePrivateKey() if key.curve.name not in CURVES:
+            rule = "Clients of TLS do not know this curve."
+            return Fault(field_name, f"ECDSA {key.curve.name}", rule, remedy)
+        case rsa.RSAPrivateKey() | ec.EllipticCurvePrivateKey() | ed25519.Ed25519PrivateKey():
             return key
         case _:
             return Fault(field_name, type(key).__name__, "TLS does not use keys of this kind.", remedy)

@@ -9,7 +9,6 @@ is ever removed, for it may hold the only copy of an issued key.
 import errno
 import os
 import re
-import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from posthouse.core.digital_id import DigitalId, Given, PrivateKey, key_pem, pri
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.digital_id import issue
 from posthouse.digital_id.folder import Folder
+from posthouse.digital_id.handshake import handshake_fault
 from posthouse.digital_id.issue import DAYS, KeyType
 
 CURRENT, FORMER, REQUEST = "current", "former", "request.pem"
@@ -207,14 +207,12 @@ class DigitalIds:
 
     def _put(self, found: DigitalId) -> str:
         path = self._folder.write(f"id-{token_hex(8)}.pem", found.pem())
-        try:
-            # What OpenSSL does not take is never in force.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password="")
-        except (OSError, ValueError) as error:
+        # What OpenSSL does not take, and what no client can speak to, is never in force.
+        if fault := handshake_fault(str(path)):
             self._folder.remove(path.name)
-            rule = f"OpenSSL does not take it: {getattr(error, 'reason', None) or error}."
+            rule = f"No handshake of TLS succeeds with it: {fault}."
             remedy = "Have it issued for a key of ECDSA P-256 or RSA 2048 at least, signed with SHA-256."
-            raise InvalidInput((Fault("certificate", "", rule, remedy),)) from error
+            raise InvalidInput((Fault("certificate", "", rule, remedy),))
         former, eldest = self._link(CURRENT), self._link(FORMER)
         self._folder.keep_plain(CURRENT, f"id-{token_hex(8)}.pem")
         if former is not None:
