@@ -186,6 +186,9 @@ def _show(answer: Mapping[str, object], as_json: bool) -> None:
     """The state as REST answers it."""
     if as_json:
         show_json(answer)
+    elif answer["fault"]:
+        line(f"The digital ID cannot be read: {answer['fault']}")
+        line("Do as it says, or put another one in force: `posthouse digital-id import FILE` or `generate`.")
     elif (own := cast(Mapping[str, object] | None, answer["certificate"])) is None:
         line("There is no digital ID yet: it is made when something needs it, or by generate or import.")
     else:

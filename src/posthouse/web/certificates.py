@@ -110,6 +110,7 @@ _STATE: dict[str, object] = {
     "chain": [],
     "used_by": {"listeners": ["0.0.0.0:25"], "server_profiles": ["exchange"], "console": False},
     "request": None,
+    "fault": "",
     "warnings": [],
 }
 _AUTHORITY = {**_FACTS, "id": _FACTS["sha256"], "subject": "CN=Our CA", "names": [], "warning": ""}
@@ -134,7 +135,8 @@ _CONFLICT: dict[int | str, dict[str, object]] = {
 
 @reading.get("/digital-id", summary="The digital ID of this node", responses=_DOC)
 def show(tools: Tools) -> Json:
-    """Never its private key. `sha256` is what `tls_pin` of another node takes; times are epoch seconds."""
+    """Never its private key. `sha256` is what `tls_pin` of another node takes; times are epoch seconds.
+    `fault`: why the one that is there cannot be read; a temporary one is shown then."""
     return Json(_state(tools))
 
 
@@ -300,11 +302,12 @@ def _audited(facts: CertificateFacts) -> dict[str, object]:
 
 def _state(tools: WebTools) -> dict[str, object]:
     ids, now, settings = DigitalIds(tools.settings.data_dir), tools.clock.now(), tools.settings
+    fault = ""
     try:
         found = ids.load()
         warnings = [] if found is None else _warnings(tools, found)
     except DigitalIdUnusable as error:
-        found, warnings = None, [f"{error}."]
+        found, warnings, fault = None, [], f"{error}."
     profiles = [profile.document for profile in tools.inventory.load().profiles]
     return {
         "certificate": None if found is None else facts_json(facts_of(found.certificate), now),
@@ -315,6 +318,7 @@ def _state(tools: WebTools) -> dict[str, object]:
             "console": settings.console_tls,
         },
         "request": _requested(ids),
+        "fault": fault,
         "warnings": warnings,
     }
 
