@@ -19,6 +19,7 @@ __all__ = [
     "alternative_names",
     "expiry_warning",
     "facts_of",
+    "fingerprint",
     "is_issued_by",
     "is_self_signed",
     "key_text",
@@ -70,7 +71,7 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
         names=alternative_names(certificate),
         issuer=_name(certificate.issuer),
         serial=f"{certificate.serial_number:x}",
-        sha256=sha256(certificate.public_bytes(Encoding.DER)).hexdigest(),
+        sha256=fingerprint(certificate),
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
         key=key_text(certificate.public_key()),
@@ -79,6 +80,11 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
         server=usage is None or bool(usage & {ExtendedKeyUsageOID.SERVER_AUTH, _ANY}),
         client=usage is None or bool(usage & {ExtendedKeyUsageOID.CLIENT_AUTH, _ANY}),
     )
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the DER."""
+    return sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 _ANY = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
