@@ -6,7 +6,7 @@ import socket
 import ssl
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_only_the_owner_reads_anything_of_it(ids: DigitalIds, tmp_path: Path) ->
     assert (ids.path(), ids.load()) == (None, None)
     assert list(tmp_path.iterdir()) == [], "looking makes nothing"
     ids.ensure(HOST, NOW)
-    ids.request([HOST], KeyType.ECDSA, new_key=True)
+    ids.request([HOST], KeyType.ECDSA, new_key=True, replace=False)
     Authorities(str(tmp_path)).add(pem(issuer("Own").certificate), NOW)
     folder = tmp_path / "digital-id"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -145,7 +145,7 @@ def test_what_a_ca_has_issued_is_neither_renewed_nor_replaced_unasked(ids: Digit
 def test_a_request_waits_for_its_certificate_while_the_former_one_serves(ids: DigitalIds, new_key: bool) -> None:
     ids.ensure(HOST, NOW)
     before = pin(ids)
-    asked = ids.request([HOST, "mx2.example"], KeyType.ECDSA, new_key=new_key)
+    asked = ids.request([HOST, "mx2.example"], KeyType.ECDSA, new_key=new_key, replace=False)
     assert pin(ids) == before
     signed = issuer("CA").sign(asked, since=NOW - 1, until=NOW + 90 * DAY)
     found = ids.import_(Given(pem(signed)), HOST, NOW)
@@ -157,8 +157,37 @@ def test_a_request_waits_for_its_certificate_while_the_former_one_serves(ids: Di
     assert loaded.key.public_key() == asked.public_key()
 
 
+def test_a_request_that_waits_is_given_again_and_never_lost_unasked(ids: DigitalIds) -> None:
+    ids.ensure(HOST, NOW)
+
+    def ask(*names: str, kind: KeyType = KeyType.ECDSA, new_key: bool = True, replace: bool = False) -> object:
+        return ids.request(names, kind, new_key=new_key, replace=replace)
+
+    first = ask(HOST)
+    assert ask(HOST) == first
+    others: list[Callable[[], object]] = [
+        lambda: ask("mx2.example"),
+        lambda: ask(HOST, kind=KeyType.RSA),
+        lambda: ask(HOST, new_key=False),
+    ]
+    for other in others:
+        with pytest.raises(Refused, match="ask for replace"):
+            other()
+    waiting = ids.requested()
+    assert waiting is not None
+    assert waiting[0] == first
+    second = ask(HOST, new_key=False, replace=True)
+    assert second != first
+    # With the key in force nothing is lost.
+    assert ask(HOST, new_key=False) == second
+    third = ask("mx2.example", new_key=False)
+    assert third != second
+    with pytest.raises(Refused):
+        ask(HOST)
+
+
 def test_an_import_of_another_pair_leaves_the_request_waiting(ids: DigitalIds) -> None:
-    ids.request([HOST], KeyType.ECDSA, new_key=True)
+    ids.request([HOST], KeyType.ECDSA, new_key=True, replace=False)
     ids.import_(Given(issuer("CA").leaf().pem()), HOST, NOW)
     assert ids.requested() is not None
 

@@ -34,6 +34,11 @@ def new_key(kind: KeyType) -> PrivateKey:
             return rsa.generate_private_key(65537, 3072)
 
 
+def key_type(key: PrivateKey) -> KeyType:
+    """The kind to make in place of such a key."""
+    return KeyType.RSA if isinstance(key, rsa.RSAPrivateKey) else KeyType.ECDSA
+
+
 def self_signed(key: PrivateKey, names: Sequence[str], days: int, now: float) -> DigitalId:
     """Valid from now on for `days`; the first of the names is its common name. For servers and clients of TLS."""
     since = datetime.datetime.fromtimestamp(now, datetime.UTC)

@@ -17,13 +17,13 @@ from secrets import token_hex
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from posthouse.core.certificate import facts_of
+from posthouse.core.certificate import alternative_names, facts_of
 from posthouse.core.digital_id import DigitalId, Given, PrivateKey, key_pem, private_key, read_given
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.digital_id import issue
 from posthouse.digital_id.folder import Folder
 from posthouse.digital_id.handshake import handshake_fault
-from posthouse.digital_id.issue import DAYS, KeyType
+from posthouse.digital_id.issue import DAYS, KeyType, key_type
 
 CURRENT, FORMER, REQUEST = "current", "former", "request.pem"
 
@@ -174,11 +174,29 @@ class DigitalIds:
             self._put(made)
             return Renewed(before, made)
 
-    def request(self, names: Sequence[str], kind: KeyType, *, new_key: bool) -> x509.CertificateSigningRequest:
-        """A request to a CA, with the key in force or a new one; kept until its certificate is imported. A former
-        request is forgotten, its key too."""
+    def request(
+        self, names: Sequence[str], kind: KeyType, *, new_key: bool, replace: bool
+    ) -> x509.CertificateSigningRequest:
+        """A request to a CA, with the key in force or a new one; kept until its certificate is imported.
+
+        One that waits is given again where it is for the same names and such a key. One with another key, to which
+        the CA's answer may be on its way, is forgotten with its key only to `replace`: else Refused.
+        """
         with self._folder.writing():
             current = None if new_key else self._load(self._look)
+            waiting = self.requested()
+            if waiting is not None and not replace:
+                asked, key = waiting
+                in_force = current is not None and key.public_key() == current.key.public_key()
+                # Of a new key, only its kind was asked for.
+                same_key = in_force if current is not None else key_type(key) is kind
+                if same_key and set(names) == set(alternative_names(asked)):
+                    return asked
+                if not in_force:
+                    raise Refused(
+                        "Another request waits for its certificate, and its key would be lost: import what the CA "
+                        "gives for it, or ask for replace."
+                    )
             key = issue.new_key(kind) if current is None else current.key
             asked = issue.request(key, names)
             self._folder.write(REQUEST, asked.public_bytes(serialization.Encoding.PEM) + key_pem(key))

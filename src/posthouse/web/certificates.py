@@ -62,6 +62,9 @@ class Request(BaseModel):
     names: Names = []
     key: Annotated[KeyType, Field(strict=False, description="of a new key")] = KeyType.ECDSA
     new_key: Annotated[bool, Field(description="not the one in force")] = False
+    replace: Annotated[
+        bool, Field(description="also a request that waits for its certificate; its key is forgotten")
+    ] = False
 
 
 class Import(BaseModel):
@@ -178,13 +181,16 @@ def renew(tools: Tools, key: CurrentKey, body: Annotated[Renew, Depends(body_of(
     openapi_extra=documented(Request, required=False),
 )
 def request(tools: Tools, key: CurrentKey, body: Annotated[Request, Depends(body_of(Request))]) -> Json:
-    """With the key in force or a new one, which waits here for its certificate. The digital ID stays in force."""
+    """With the key in force or a new one, which waits here for its certificate. The digital ID stays in force.
+
+    One that waits is given again where names and key are the same; another takes its place only by `replace`.
+    """
     ids = DigitalIds(tools.settings.data_dir)
     own = ids.certificate()
     before = facts_of(own).names if own is not None else ()
     names = _names(body.names, before or [tools.settings.hostname])
     with _translated():
-        ids.request(names, body.key, new_key=body.new_key)
+        ids.request(names, body.key, new_key=body.new_key, replace=body.replace)
     _note(tools, key, "digital ID requested", {"names": list(names), "new_key": body.new_key})
     return Json(_requested(ids))
 
