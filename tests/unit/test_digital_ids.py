@@ -21,7 +21,7 @@ from posthouse import client_tls, tls
 from posthouse.client_tls import TlsPolicy, client_context, trust_besides
 from posthouse.core import digital_id
 from posthouse.core.certificate import facts_of
-from posthouse.core.digital_id import Given
+from posthouse.core.digital_id import DigitalId, Given
 from posthouse.core.faults import InvalidInput
 from posthouse.core.profile import TlsVerify
 from posthouse.digital_id.authorities import MOST, Authorities
@@ -125,6 +125,23 @@ def test_a_renewal_keeps_names_and_key_unless_asked(ids: DigitalIds) -> None:
     assert facts_of(same.after.certificate).names == (HOST, "192.0.2.1")
     assert facts_of(same.after.certificate).not_after == NOW + 100 * DAY
     assert ids.renew(100, NOW, new_key=True).after.key.public_key() != before.key.public_key()
+
+
+@pytest.mark.parametrize(("common_name", "renewed_for"), [("old.example", "old.example"), ("Our gateway", HOST)])
+def test_a_certificate_without_names_is_renewed_for_its_common_name_or_this_host(
+    ids: DigitalIds, common_name: str, renewed_for: str
+) -> None:
+    made = issuer(common_name)
+    ids.import_(Given(DigitalId(made.certificate, (), made.key).pem()), HOST, NOW)
+    assert facts_of(ids.renew(9, NOW, new_key=False, hostname=HOST).after.certificate).names == (renewed_for,)
+
+
+def test_long_names_are_renewed_whole(ids: DigitalIds) -> None:
+    long = ".".join(["a" * 60] * 4) + ".example"
+    ids.generate([long], 9, KeyType.ECDSA, NOW, replace=False)
+    renewed = ids.renew(9, NOW, new_key=False).after.certificate
+    names = renewed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [long]
 
 
 def test_what_a_ca_has_issued_is_neither_renewed_nor_replaced_unasked(ids: DigitalIds) -> None:

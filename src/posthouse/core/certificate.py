@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 __all__ = [
+    "READING_FAULTS",
     "WARN_DAYS",
     "CertificateFacts",
     "alternative_names",
@@ -30,7 +31,7 @@ WARN_DAYS = (30, 14, 3)
 """Days left at which the end of a certificate is warned of, each time more urgently."""
 DAY = 86400.0
 _SHOWN = 200
-_READING = (ValueError, TypeError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension)
+READING_FAULTS = (ValueError, TypeError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension)
 """What cryptography raises for extensions that are not as they should be."""
 
 
@@ -145,7 +146,7 @@ def alternative_names(certificate: x509.Certificate | x509.CertificateSigningReq
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = found.get_values_for_type(x509.DNSName)
         addresses = [str(address) for address in found.get_values_for_type(x509.IPAddress)]
-    except (*_READING, x509.ExtensionNotFound):
+    except (*READING_FAULTS, x509.ExtensionNotFound):
         return ()
     return tuple(_clean(name) for name in (*names, *addresses))
 
@@ -154,7 +155,7 @@ def _usage(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier] | 
     """None where it may be used for anything."""
     try:
         return frozenset(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except (*_READING, x509.ExtensionNotFound):
+    except (*READING_FAULTS, x509.ExtensionNotFound):
         return None
 
 
@@ -164,14 +165,14 @@ def _authority(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return is_self_signed(certificate)
-    except _READING:
+    except READING_FAULTS:
         return False
 
 
 def _name(name: x509.Name) -> str:
     try:
         return _clean(name.rfc4514_string())
-    except _READING:
+    except READING_FAULTS:
         return ""
 
 

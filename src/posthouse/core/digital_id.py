@@ -16,8 +16,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
 
-from posthouse.core.certificate import facts_of, is_issued_by, is_self_signed
+from posthouse.core.certificate import READING_FAULTS, facts_of, is_issued_by, is_self_signed
 from posthouse.core.faults import Fault
 from posthouse.core.uri import Problem, parse_host
 
@@ -26,6 +27,8 @@ __all__ = [
     "Given",
     "PrivateKey",
     "covers",
+    "key_pem",
+    "names_of",
     "private_key",
     "read_certificates",
     "read_given",
@@ -171,6 +174,22 @@ def read_names(names: Sequence[str]) -> tuple[tuple[str, ...], list[Fault]]:
         else:
             found.append(f"*.{host}" if name.startswith("*.") else host)
     return tuple(dict.fromkeys(found)), faults
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Whole names and addresses to renew a certificate for: those of its subject alternative name, else its common
+    name; without those that are no names of hosts."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        given = [*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))]
+    except (*READING_FAULTS, x509.ExtensionNotFound):
+        given = []
+    common = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    for names in (given, common):
+        kept = [name for each in names for name in read_names([each])[0]]
+        if kept:
+            return tuple(dict.fromkeys(kept))
+    return ()
 
 
 # --- Reading ---------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from posthouse.core.certificate import alternative_names, facts_of
-from posthouse.core.digital_id import DigitalId, Given, PrivateKey, key_pem, private_key, read_given
+from posthouse.core.digital_id import DigitalId, Given, PrivateKey, key_pem, names_of, private_key, read_given
 from posthouse.core.faults import Fault, InvalidInput
 from posthouse.digital_id import issue
 from posthouse.digital_id.folder import Folder
@@ -155,9 +155,9 @@ class DigitalIds:
             self._put(made)
             return Renewed(before, made)
 
-    def renew(self, days: int, now: float, *, new_key: bool) -> Renewed:
-        """A self-signed certificate anew, for the same names, with the same key or a new one of its kind. Refused if
-        there is none, or one that a CA has issued."""
+    def renew(self, days: int, now: float, *, new_key: bool, hostname: str = "localhost") -> Renewed:
+        """A self-signed certificate anew, for the same names (`hostname` if it has none that can be kept), with the
+        same key or a new one of its kind. Refused if there is none, or one that a CA has issued."""
         with self._folder.writing():
             before = self._load(self._look)
             if before is None:
@@ -168,9 +168,8 @@ class DigitalIds:
                     f"The digital ID was issued by {facts.issuer}: only that CA can renew it. Make a request, have "
                     "it signed, and import the certificate."
                 )
-            kind = KeyType.RSA if facts.key.startswith("RSA") else KeyType.ECDSA
-            key = issue.new_key(kind) if new_key else before.key
-            made = issue.self_signed(key, facts.names, days, now)
+            key = issue.new_key(key_type(before.key)) if new_key else before.key
+            made = issue.self_signed(key, names_of(before.certificate) or (hostname,), days, now)
             self._put(made)
             return Renewed(before, made)
 

@@ -13,7 +13,7 @@ from fastapi import Depends, Path, Response
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints
 
 from posthouse.core.certificate import CertificateFacts, alternative_names, facts_of, key_text
-from posthouse.core.digital_id import DigitalId, Given, read_names, suitability
+from posthouse.core.digital_id import DigitalId, Given, names_of, read_names, suitability
 from posthouse.core.faults import InvalidInput
 from posthouse.digital_id.authorities import Authorities, AuthoritiesUnusable
 from posthouse.digital_id.endings import AUTHORITY, DIGITAL_ID, Ending
@@ -167,7 +167,8 @@ def generate(tools: Tools, key: CurrentKey, body: Annotated[Generate, Depends(bo
 def renew(tools: Tools, key: CurrentKey, body: Annotated[Renew, Depends(body_of(Renew))]) -> Json:
     """For the same names. One that a CA has issued is renewed by a request and the import of what the CA gives."""
     with _translated():
-        done = DigitalIds(tools.settings.data_dir).renew(body.days, tools.clock.now(), new_key=body.new_key)
+        ids, now, hostname = DigitalIds(tools.settings.data_dir), tools.clock.now(), tools.settings.hostname
+        done = ids.renew(body.days, now, new_key=body.new_key, hostname=hostname)
     return _in_force(tools, key, "digital ID renewed", done)
 
 
@@ -187,7 +188,7 @@ def request(tools: Tools, key: CurrentKey, body: Annotated[Request, Depends(body
     """
     ids = DigitalIds(tools.settings.data_dir)
     own = ids.certificate()
-    before = facts_of(own).names if own is not None else ()
+    before = names_of(own) if own is not None else ()
     names = _names(body.names, before or [tools.settings.hostname])
     with _translated():
         ids.request(names, body.key, new_key=body.new_key, replace=body.replace)
