@@ -34,6 +34,7 @@ from posthouse.core.owner import Start
 from posthouse.core.profile_change import lost_to_own_mail
 from posthouse.core.service_type import ServiceType
 from posthouse.digital_id.authorities import Authorities
+from posthouse.digital_id.stand_in import note_shown
 from posthouse.inbound.listener import Listeners
 from posthouse.mailflow.background_tests import BackgroundTests
 from posthouse.mailflow.delivery import Delivery
@@ -398,7 +399,7 @@ class Worker:
 
     def _tls_contexts(self) -> list[ssl.SSLContext | None]:
         wanted = [listener.tls is not ListenerTls.NONE for listener in self._settings.listeners]
-        context = tls.renewing_context(self._digital_id) if any(wanted) else None
+        context = tls.renewing_context(self._digital_id, self._settings.hostname) if any(wanted) else None
         return [context if each else None for each in wanted]
 
     def _reload_settings(self, fresh: NodeSettings) -> None:
@@ -517,7 +518,11 @@ def run_console(boot: node.Boot) -> None:
     trust_besides(Authorities(settings.data_dir).path)
     context = None
     if settings.console_tls:
-        context = tls.renewing_context(lambda: tls.ensure_digital_id(settings.data_dir, settings.hostname))
+        context = tls.renewing_context(
+            lambda: tls.ensure_digital_id(settings.data_dir, settings.hostname),
+            settings.hostname,
+            lambda certificate: note_shown(settings.data_dir, certificate),
+        )
     listeners, unseal = _own_listeners(settings.data_dir), shared.keyring.unseal
     profile_test = ProfileTest(_testers(settings, unseal, listeners), settings.hostname)
     tools = WebTools(

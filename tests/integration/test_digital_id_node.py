@@ -241,6 +241,30 @@ def test_an_own_ca_is_trusted_by_test_and_relay_at_once(
 
 
 @pytest.mark.timeout(120)
+def test_a_broken_digital_id_stops_no_mail_and_is_mended_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: CommandLine
+) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    ids = DigitalIds(str(tmp_path / "data"))
+    ids.ensure(HOST, time.time())
+    Path(str(ids.path())).unlink()
+    with tls_server() as next_hop, serving(tmp_path, profile("good", next_hop, ""), config=CONFIG) as node:
+        monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(node.data_dir))
+        with session(node) as (client, temporary):
+            client.sendmail("me@x.example", ["you@good.example"], "Subject: 1\r\n\r\nhello\r\n")
+        told = list(events(node, "digital ID cannot be used, a temporary self-signed one is shown"))
+        assert {line["process"] for line in told} == {"worker-0", "console"}
+        assert len(told) == 2
+        assert all("posthouse digital-id import" in str(line["remedy"]) for line in told)
+        ran = cli("digital-id", "show")
+        assert (ran.code, "cannot be read" in ran.out) == (0, True), ran
+        made = cli("digital-id", "generate", "--json")
+        assert made.code == 0, made
+        assert everywhere(node) == {made.json["certificate"]["sha256"]}
+        assert temporary != made.json["certificate"]["sha256"]
+
+
+@pytest.mark.timeout(120)
 def test_the_log_warns_at_the_start_of_a_certificate_that_ends(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o700)
     ids = DigitalIds(str(tmp_path / "data"))

@@ -1,24 +1,27 @@
 """The digital ID and the own CAs on the disk: whole, private, one writer at a time; listeners show the new one."""
 
 import os
+import shutil
 import socket
 import ssl
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse import client_tls, tls
 from posthouse.client_tls import TlsPolicy, client_context, trust_besides
+from posthouse.core import digital_id
 from posthouse.core.certificate import facts_of
-from posthouse.core.digital_id import Given
+from posthouse.core.digital_id import DigitalId, Given
 from posthouse.core.faults import InvalidInput
 from posthouse.core.profile import TlsVerify
 from posthouse.digital_id.authorities import MOST, Authorities
@@ -73,7 +76,7 @@ def test_only_the_owner_reads_anything_of_it(ids: DigitalIds, tmp_path: Path) ->
     assert (ids.path(), ids.load()) == (None, None)
     assert list(tmp_path.iterdir()) == [], "looking makes nothing"
     ids.ensure(HOST, NOW)
-    ids.request([HOST], KeyType.ECDSA, new_key=True)
+    ids.request([HOST], KeyType.ECDSA, new_key=True, replace=False)
     Authorities(str(tmp_path)).add(pem(issuer("Own").certificate), NOW)
     folder = tmp_path / "digital-id"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -124,6 +127,23 @@ def test_a_renewal_keeps_names_and_key_unless_asked(ids: DigitalIds) -> None:
     assert ids.renew(100, NOW, new_key=True).after.key.public_key() != before.key.public_key()
 
 
+@pytest.mark.parametrize(("common_name", "renewed_for"), [("old.example", "old.example"), ("Our gateway", HOST)])
+def test_a_certificate_without_names_is_renewed_for_its_common_name_or_this_host(
+    ids: DigitalIds, common_name: str, renewed_for: str
+) -> None:
+    made = issuer(common_name)
+    ids.import_(Given(DigitalId(made.certificate, (), made.key).pem()), HOST, NOW)
+    assert facts_of(ids.renew(9, NOW, new_key=False, hostname=HOST).after.certificate).names == (renewed_for,)
+
+
+def test_long_names_are_renewed_whole(ids: DigitalIds) -> None:
+    long = ".".join(["a" * 60] * 4) + ".example"
+    ids.generate([long], 9, KeyType.ECDSA, NOW, replace=False)
+    renewed = ids.renew(9, NOW, new_key=False).after.certificate
+    names = renewed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [long]
+
+
 def test_what_a_ca_has_issued_is_neither_renewed_nor_replaced_unasked(ids: DigitalIds) -> None:
     with pytest.raises(Refused, match="generate or import"):
         ids.renew(DAYS, NOW, new_key=False)
@@ -142,7 +162,7 @@ def test_what_a_ca_has_issued_is_neither_renewed_nor_replaced_unasked(ids: Digit
 def test_a_request_waits_for_its_certificate_while_the_former_one_serves(ids: DigitalIds, new_key: bool) -> None:
     ids.ensure(HOST, NOW)
     before = pin(ids)
-    asked = ids.request([HOST, "mx2.example"], KeyType.ECDSA, new_key=new_key)
+    asked = ids.request([HOST, "mx2.example"], KeyType.ECDSA, new_key=new_key, replace=False)
     assert pin(ids) == before
     signed = issuer("CA").sign(asked, since=NOW - 1, until=NOW + 90 * DAY)
     found = ids.import_(Given(pem(signed)), HOST, NOW)
@@ -154,8 +174,37 @@ def test_a_request_waits_for_its_certificate_while_the_former_one_serves(ids: Di
     assert loaded.key.public_key() == asked.public_key()
 
 
+def test_a_request_that_waits_is_given_again_and_never_lost_unasked(ids: DigitalIds) -> None:
+    ids.ensure(HOST, NOW)
+
+    def ask(*names: str, kind: KeyType = KeyType.ECDSA, new_key: bool = True, replace: bool = False) -> object:
+        return ids.request(names, kind, new_key=new_key, replace=replace)
+
+    first = ask(HOST)
+    assert ask(HOST) == first
+    others: list[Callable[[], object]] = [
+        lambda: ask("mx2.example"),
+        lambda: ask(HOST, kind=KeyType.RSA),
+        lambda: ask(HOST, new_key=False),
+    ]
+    for other in others:
+        with pytest.raises(Refused, match="ask for replace"):
+            other()
+    waiting = ids.requested()
+    assert waiting is not None
+    assert waiting[0] == first
+    second = ask(HOST, new_key=False, replace=True)
+    assert second != first
+    # With the key in force nothing is lost.
+    assert ask(HOST, new_key=False) == second
+    third = ask("mx2.example", new_key=False)
+    assert third != second
+    with pytest.raises(Refused):
+        ask(HOST)
+
+
 def test_an_import_of_another_pair_leaves_the_request_waiting(ids: DigitalIds) -> None:
-    ids.request([HOST], KeyType.ECDSA, new_key=True)
+    ids.request([HOST], KeyType.ECDSA, new_key=True, replace=False)
     ids.import_(Given(issuer("CA").leaf().pem()), HOST, NOW)
     assert ids.requested() is not None
 
@@ -170,6 +219,29 @@ def test_a_refused_import_changes_nothing(ids: DigitalIds, tmp_path: Path) -> No
     }
 
 
+@pytest.mark.parametrize("curve", [ec.SECP256K1(), ec.BrainpoolP256R1()])
+def test_what_no_client_can_speak_to_is_never_in_force(
+    ids: DigitalIds, monkeypatch: pytest.MonkeyPatch, curve: ec.EllipticCurve
+) -> None:
+    ids.ensure(HOST, NOW)
+    before = pin(ids)
+    given = Given(issuer("CA").leaf(key=ec.generate_private_key(curve)).pem())
+    with pytest.raises(InvalidInput, match="do not know this curve"):
+        ids.import_(given, HOST, NOW)
+    # Were the curve let through: the handshake finds it.
+    monkeypatch.setattr(digital_id, "CURVES", (*digital_id.CURVES, curve.name))
+    with pytest.raises(InvalidInput, match="No handshake of TLS succeeds with it"):
+        ids.import_(given, HOST, NOW)
+    assert pin(ids) == before
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+def test_curves_of_tls_are_taken(ids: DigitalIds, curve: ec.EllipticCurve) -> None:
+    made = issuer("CA").leaf(key=ec.generate_private_key(curve))
+    ids.import_(Given(made.pem()), HOST, NOW)
+    assert pin(ids) == facts_of(made.certificate).sha256
+
+
 def test_a_broken_one_is_told_and_can_be_replaced(ids: DigitalIds) -> None:
     path = Path(ids.ensure(HOST, NOW))
     path.write_bytes(path.read_bytes()[:300])
@@ -177,6 +249,40 @@ def test_a_broken_one_is_told_and_can_be_replaced(ids: DigitalIds) -> None:
         ids.load()
     assert ids.import_(Given(issuer("CA").leaf().pem()), HOST, NOW).before is None
     pin(ids)
+
+
+@pytest.mark.parametrize("how", ["links followed", "links dropped", "only current"])
+def test_a_copy_that_lost_its_links_loses_no_key_and_tells_the_way_back(
+    ids: DigitalIds, tmp_path: Path, how: str
+) -> None:
+    issued = ids.import_(Given(issuer("CA").leaf().pem()), HOST, NOW).after
+    folder, octets = tmp_path / "digital-id", issued.pem()
+    shutil.copytree(folder, tmp_path / "copy" / "digital-id", symlinks=False)
+    shutil.rmtree(folder)
+    shutil.move(tmp_path / "copy" / "digital-id", folder)
+    if how == "links dropped":
+        (folder / "current").unlink()
+    if how == "only current":
+        next(folder.glob("id-*.pem")).unlink()
+    remedy = "digital-id import .*/current" if how == "only current" else r"ln -sfn id-[0-9a-f]+\.pem .*/current"
+    for look in (ids.path, ids.load, lambda: ids.ensure(HOST, NOW)):
+        with pytest.raises(DigitalIdUnusable, match=f"{remedy}.*cp -a"):
+            look()
+    assert ids.certificate() is None
+    # A new one is in force at once, however often; the issued key is still there.
+    for _ in range(4):
+        ids.generate([HOST], DAYS, KeyType.ECDSA, NOW, replace=False)
+    assert octets in [file.read_bytes() for file in folder.glob("id-*.pem") if not file.is_symlink()]
+    made = ids.load()
+    assert made is not None
+    assert made.pem() != octets
+    if how != "only current":
+        original = next(file for file in folder.glob("id-*.pem") if file.read_bytes() == octets)
+        (folder / "current").unlink()
+        (folder / "current").symlink_to(original.name)
+        loaded = ids.load()
+        assert loaded is not None
+        assert loaded.pem() == octets
 
 
 def test_many_writers_and_readers_at_once_always_see_a_pair(tmp_path: Path) -> None:

@@ -73,6 +73,9 @@ def request(
     names: NameOption = None,
     new_key: Annotated[bool, typer.Option("--new-key", help="Not with the key in force.")] = False,
     rsa: RsaOption = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also one that waits for its certificate; its key is forgotten.")
+    ] = False,
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write the request there.")] = None,
     as_json: JsonOption = False,
     server: ServerOption = None,
@@ -82,7 +85,8 @@ def request(
     if rsa and not new_key:
         raise Stop(Exit.USAGE, "--rsa is for a new key.", remedy="Give --new-key, too.")
     with Remote(server, data_dir) as remote:
-        answer = remote.post(f"{PATH}/request", {"names": names or [], "key": _key_type(rsa), "new_key": new_key})
+        body = {"names": names or [], "key": _key_type(rsa), "new_key": new_key, "replace": replace}
+        answer = remote.post(f"{PATH}/request", body)
     if out is not None:
         try:
             Path(out).write_text(str(answer["request"]), "ascii")
@@ -186,6 +190,9 @@ def _show(answer: Mapping[str, object], as_json: bool) -> None:
     """The state as REST answers it."""
     if as_json:
         show_json(answer)
+    elif answer["fault"]:
+        line(f"The digital ID cannot be read: {answer['fault']}")
+        line("Do as it says, or put another one in force: `posthouse digital-id import FILE` or `generate`.")
     elif (own := cast(Mapping[str, object] | None, answer["certificate"])) is None:
         line("There is no digital ID yet: it is made when something needs it, or by generate or import.")
     else:

@@ -6,10 +6,11 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, Self, cast
+from urllib.parse import SplitResult, quote, urlsplit
 
 from posthouse.cli.errors import Exit, Stop
 from posthouse.core.faults import Fault
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER = "http://127.0.0.1:8025"
 CA_VARIABLE = "POSTHOUSE_SERVER_CA"
-_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
-"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL."""
 _OF_EVERY_PROBLEM = {"type", "title", "status", "detail", "instance", "errors"}
 TIMEOUT_SECONDS = 30.0
 """More than the 3 s that a queue action waits and than a large inventory takes."""
@@ -56,7 +55,7 @@ class Remote:
         node = node_file(data_dir)
         self.server = (server or (node.console if node else DEFAULT_SERVER)).rstrip("/")
         parts = _split(self.server)
-        own = node is not None and urlsplit(node.console).netloc == parts[1]
+        own = node is not None and _is_own(parts, node)
         headers = {"Accept": "application/json, application/problem+json"}
         if login:
             headers["Authorization"] = f"Bearer {_key(data_dir, parts, node)}"
@@ -66,7 +65,7 @@ class Remote:
             timeout=TIMEOUT_SECONDS,
             trust_env=False,
             follow_redirects=False,
-            verify=_tls(data_dir, own=own) if self.server.lower().startswith("https:") else True,
+            verify=_tls(data_dir, own=own, named=bool(server)) if self.server.lower().startswith("https:") else True,
         )
 
     def __enter__(self) -> Self:
@@ -165,6 +164,12 @@ class Remote:
         except httpx2.TimeoutException as fault:
             raise Stop(Exit.UNREACHABLE, f"{self.server} does not answer in {TIMEOUT_SECONDS:.0f} s.") from fault
         except httpx2.HTTPError as fault:
+            if (refused := _certificate_fault(fault)) is not None:
+                raise Stop(
+                    Exit.UNREACHABLE,
+                    f"{self.server} is not trusted: {getattr(refused, 'verify_message', None) or refused}",
+                    remedy=f"Name the node's data dir with --data-dir, or the file of its CA with {CA_VARIABLE}.",
+                ) from fault
             raise Stop(
                 Exit.UNREACHABLE,
                 f"{self.server} cannot be reached: {fault or type(fault).__name__}",
@@ -216,8 +221,8 @@ def _stop(server: str, answer: "Response") -> Stop:
     return Stop(code, str(problem["detail"]), faults, remedy, more)
 
 
-def _split(server: str) -> tuple[str, str]:
-    """Host and `host:port` of the console's address."""
+def _split(server: str) -> SplitResult:
+    """The console's address, with a host."""
     try:
         parts = urlsplit(server)
         host, _ = parts.hostname, parts.port
@@ -225,37 +230,75 @@ def _split(server: str) -> tuple[str, str]:
         host, parts = None, urlsplit("")
     if not host or parts.scheme not in ("http", "https"):
         raise Stop(Exit.USAGE, f"{server!r} is no address of a console.", remedy="Write http://HOST:PORT.")
-    return host, parts.netloc
+    return parts
 
 
-def _tls(data_dir: str, *, own: bool) -> ssl.SSLContext:
-    """The node of the data dir shows the digital ID that is there, whoever issued it and whatever its names and dates
-    say. Others are verified, with the system's CAs or those of the file POSTHOUSE_SERVER_CA."""
-    from posthouse.digital_id.store import DigitalIds, DigitalIdUnusable
+def _is_own(server: SplitResult, node: NodeFile) -> bool:
+    """The node of the data dir is meant, however its host is written."""
+    console = urlsplit(node.console)
+    if server.netloc == console.netloc:
+        return True
+    return is_loopback(server.hostname or "") and _port(server) == _port(console)
 
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+class _OwnNode(ssl.SSLContext):
+    """Knows the node by the certificate that it shows, whoever issued it, and whatever its names, dates and usages
+    say: it is the one in the data dir, or the one that the console left word of there. Nothing is sent before."""
+
+    data_dir = ""
+
+    def wrap_socket(self, *given: Any, **named: Any) -> ssl.SSLSocket:
+        """Raises ssl.SSLCertVerificationError."""
+        connection = super().wrap_socket(*given, **named)
+        shown = sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+        if shown not in _known(self.data_dir):
+            connection.close()
+            raise ssl.SSLCertVerificationError(
+                f"it shows another certificate than that of the data dir {self.data_dir}"
+            )
+        return connection
+
+
+def _known(data_dir: str) -> set[str]:
+    from posthouse.core.certificate import fingerprint
+    from posthouse.digital_id.stand_in import noted
+    from posthouse.digital_id.store import DigitalIds
+
+    found = DigitalIds(data_dir).certificate()
+    return {noted(data_dir)} if found is None else {noted(data_dir), fingerprint(found)}
+
+
+def _tls(data_dir: str, *, own: bool, named: bool) -> ssl.SSLContext:
+    """The node of the data dir is known by what lies there. Others are verified, with the system's CAs or those of
+    the file POSTHOUSE_SERVER_CA; so is one that was `named` where that file is given."""
     ca = os.environ.get(CA_VARIABLE) or None
-    if ca is None and own:
-        try:
-            found = DigitalIds(data_dir).load()
-        except DigitalIdUnusable:
-            found = None
-        if found is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
-            context.load_verify_locations(cadata=found.der())
-            return context
+    if own and (ca is None or not named):
+        context = _OwnNode(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.data_dir = data_dir
+        return context
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as fault:
         raise Stop(Exit.USAGE, f"{CA_VARIABLE}: {ca} is no file of certificates (PEM).") from fault
 
 
-def _key(data_dir: str, server: tuple[str, str], node: NodeFile | None) -> str:
+def _certificate_fault(fault: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The fault of a certificate that has led to this one."""
+    while fault is not None and not isinstance(fault, ssl.SSLCertVerificationError):
+        fault = fault.__cause__ or fault.__context__
+    return fault
+
+
+def _key(data_dir: str, server: SplitResult, node: NodeFile | None) -> str:
     """POSTHOUSE_API_KEY, else the key file; the file's key is never sent to a foreign host."""
     key = os.environ.get("POSTHOUSE_API_KEY", "").strip()
     path = Path(data_dir) / "console.key"
-    if not key and (is_loopback(server[0]) or (node is not None and urlsplit(node.console).netloc == server[1])):
+    if not key and (is_loopback(server.hostname or "") or (node is not None and _is_own(server, node))):
         try:
             key = path.read_text("utf-8").strip()
         except (OSError, ValueError):

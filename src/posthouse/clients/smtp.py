@@ -19,6 +19,7 @@ from posthouse.clients.way import DigitalId, Way, no_key, way_to
 from posthouse.core.limits import Limits
 from posthouse.core.outcome import Probed, RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
+from posthouse.digital_id.store import DigitalIdUnusable
 from posthouse.ports import MayFinish, SecretUnreadable, Unseal
 
 
@@ -82,7 +83,7 @@ class SmtpRelay:
             return ""
         try:
             return self._digital_id()[0]
-        except (TlsSettingsError, OSError):
+        except (TlsSettingsError, DigitalIdUnusable, OSError):
             return ""
 
     async def probe(self, profile: ServerProfile, server: str, *, whole: bool, login: bool) -> Probed:

@@ -11,6 +11,7 @@ from posthouse.client_tls import TlsPolicy, TlsSettingsError, policy_of, server_
 from posthouse.core.fields import Secret
 from posthouse.core.profile import ServerProfile, Tls, TlsVerify
 from posthouse.core.smtp_opening import Login, Security
+from posthouse.digital_id.store import DigitalIdUnusable
 from posthouse.ports import SecretUnreadable, Unseal
 from posthouse.regular_file import read_regular
 
@@ -79,6 +80,8 @@ def shown_id(profile: ServerProfile, digital_id: DigitalId) -> tuple[str, str] |
         what = f"digital ID: {error.filename or 'its file'} cannot be made or read: {error.strerror or error}"
         remedy = "let the user that runs posthouse write to the data dir, or put certificate and key there"
         raise TlsSettingsError(f"{what}; {remedy}") from error
+    except DigitalIdUnusable as error:
+        raise TlsSettingsError(str(error)) from error
 
 
 def _login(profile: ServerProfile, unseal: Unseal) -> Login | None:

@@ -14,11 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 __all__ = [
+    "READING_FAULTS",
     "WARN_DAYS",
     "CertificateFacts",
     "alternative_names",
     "expiry_warning",
     "facts_of",
+    "fingerprint",
     "is_issued_by",
     "is_self_signed",
     "key_text",
@@ -29,7 +31,7 @@ WARN_DAYS = (30, 14, 3)
 """Days left at which the end of a certificate is warned of, each time more urgently."""
 DAY = 86400.0
 _SHOWN = 200
-_READING = (ValueError, TypeError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension)
+READING_FAULTS = (ValueError, TypeError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension)
 """What cryptography raises for extensions that are not as they should be."""
 
 
@@ -70,7 +72,7 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
         names=alternative_names(certificate),
         issuer=_name(certificate.issuer),
         serial=f"{certificate.serial_number:x}",
-        sha256=sha256(certificate.public_bytes(Encoding.DER)).hexdigest(),
+        sha256=fingerprint(certificate),
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
         key=key_text(certificate.public_key()),
@@ -79,6 +81,11 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
         server=usage is None or bool(usage & {ExtendedKeyUsageOID.SERVER_AUTH, _ANY}),
         client=usage is None or bool(usage & {ExtendedKeyUsageOID.CLIENT_AUTH, _ANY}),
     )
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the DER."""
+    return sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 _ANY = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
@@ -139,7 +146,7 @@ def alternative_names(certificate: x509.Certificate | x509.CertificateSigningReq
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = found.get_values_for_type(x509.DNSName)
         addresses = [str(address) for address in found.get_values_for_type(x509.IPAddress)]
-    except (*_READING, x509.ExtensionNotFound):
+    except (*READING_FAULTS, x509.ExtensionNotFound):
         return ()
     return tuple(_clean(name) for name in (*names, *addresses))
 
@@ -148,7 +155,7 @@ def _usage(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier] | 
     """None where it may be used for anything."""
     try:
         return frozenset(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except (*_READING, x509.ExtensionNotFound):
+    except (*READING_FAULTS, x509.ExtensionNotFound):
         return None
 
 
@@ -158,14 +165,14 @@ def _authority(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return is_self_signed(certificate)
-    except _READING:
+    except READING_FAULTS:
         return False
 
 
 def _name(name: x509.Name) -> str:
     try:
         return _clean(name.rfc4514_string())
-    except _READING:
+    except READING_FAULTS:
         return ""
 
 

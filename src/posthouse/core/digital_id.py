@@ -14,10 +14,11 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
 
-from posthouse.core.certificate import facts_of, is_issued_by, is_self_signed
+from posthouse.core.certificate import READING_FAULTS, facts_of, is_issued_by, is_self_signed
 from posthouse.core.faults import Fault
 from posthouse.core.uri import Problem, parse_host
 
@@ -26,6 +27,8 @@ __all__ = [
     "Given",
     "PrivateKey",
     "covers",
+    "key_pem",
+    "names_of",
     "private_key",
     "read_certificates",
     "read_given",
@@ -33,11 +36,13 @@ __all__ = [
     "suitability",
 ]
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-"""Kinds of keys that TLS can use."""
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+"""Kinds of keys that clients of TLS know."""
 
 CHAIN_MOST = 10
 RSA_BITS_LEAST, CURVE_BITS_LEAST = 2048, 256
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""Others (secp256k1, brainpool) are in no handshake that clients offer: RFC 8446 section 4.2.3."""
 _WEAK_HASHES = (hashes.MD5, hashes.SHA1)
 _KEY_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----.*?-----END \1PRIVATE KEY-----", re.DOTALL)
 
@@ -171,6 +176,22 @@ def read_names(names: Sequence[str]) -> tuple[tuple[str, ...], list[Fault]]:
     return tuple(dict.fromkeys(found)), faults
 
 
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Whole names and addresses to renew a certificate for: those of its subject alternative name, else its common
+    name; without those that are no names of hosts."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        given = [*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))]
+    except (*READING_FAULTS, x509.ExtensionNotFound):
+        given = []
+    common = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    for names in (given, common):
+        kept = [name for each in names for name in read_names([each])[0]]
+        if kept:
+            return tuple(dict.fromkeys(kept))
+    return ()
+
+
 # --- Reading ---------------------------------------------------------------------------------------------
 
 _Read = tuple[list[x509.Certificate], PrivateKey | None, list[Fault]]
@@ -211,15 +232,16 @@ def _read_pkcs12(given: Given) -> _Read:
 
 
 def _usable(key: object, field_name: str) -> PrivateKey | Fault:
-    remedy = f"Use ECDSA P-256 or stronger, or RSA of {RSA_BITS_LEAST} bits at least."
+    remedy = f"Use ECDSA P-256, P-384 or P-521, Ed25519, or RSA of {RSA_BITS_LEAST} bits at least."
     match key:
         case rsa.RSAPrivateKey() if key.key_size < RSA_BITS_LEAST:
             return Fault(field_name, f"RSA {key.key_size}", "The key is too weak.", remedy)
         case ec.EllipticCurvePrivateKey() if key.curve.key_size < CURVE_BITS_LEAST:
             return Fault(field_name, f"ECDSA {key.curve.name}", "The key is too weak.", remedy)
-        case rsa.RSAPrivateKey() | ec.EllipticCurvePrivateKey():
-            return key
-        case ed25519.Ed25519PrivateKey() | ed448.Ed448PrivateKey():
+        case ec.EllipticCurvePrivateKey() if key.curve.name not in CURVES:
+            rule = "Clients of TLS do not know this curve."
+            return Fault(field_name, f"ECDSA {key.curve.name}", rule, remedy)
+        case rsa.RSAPrivateKey() | ec.EllipticCurvePrivateKey() | ed25519.Ed25519PrivateKey():
             return key
         case _:
             return Fault(field_name, type(key).__name__, "TLS does not use keys of this kind.", remedy)

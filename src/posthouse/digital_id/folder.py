@@ -54,6 +54,12 @@ class Folder:
                 fresh.unlink()
         self.sync()
 
+    def keep_plain(self, name: str, under: str) -> None:
+        """A file `name` that is no link gets the name `under`, so that a link in its place destroys nothing."""
+        path = self.path / name
+        if path.is_file() and not path.is_symlink():
+            os.rename(path, self.path / under)
+
     def remove(self, name: str) -> None:
         """A file that is not there is fine."""
         with suppress(FileNotFoundError):

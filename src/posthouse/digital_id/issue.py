@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from posthouse.core.digital_id import DigitalId, PrivateKey, plain_host
@@ -32,6 +32,11 @@ def new_key(kind: KeyType) -> PrivateKey:
             return ec.generate_private_key(ec.SECP256R1())
         case KeyType.RSA:
             return rsa.generate_private_key(65537, 3072)
+
+
+def key_type(key: PrivateKey) -> KeyType:
+    """The kind to make in place of such a key."""
+    return KeyType.RSA if isinstance(key, rsa.RSAPrivateKey) else KeyType.ECDSA
 
 
 def self_signed(key: PrivateKey, names: Sequence[str], days: int, now: float) -> DigitalId:
@@ -82,5 +87,5 @@ def _alternatives(names: Sequence[str]) -> x509.SubjectAlternativeName:
 
 
 def _digest(key: PrivateKey) -> hashes.SHA256 | None:
-    """Ed25519 and Ed448 have their own."""
-    return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
+    """Ed25519 has its own."""
+    return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()

@@ -13,7 +13,7 @@ from fastapi import Depends, Path, Response
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints
 
 from posthouse.core.certificate import CertificateFacts, alternative_names, facts_of, key_text
-from posthouse.core.digital_id import DigitalId, Given, read_names, suitability
+from posthouse.core.digital_id import DigitalId, Given, names_of, read_names, suitability
 from posthouse.core.faults import InvalidInput
 from posthouse.digital_id.authorities import Authorities, AuthoritiesUnusable
 from posthouse.digital_id.endings import AUTHORITY, DIGITAL_ID, Ending
@@ -62,6 +62,9 @@ class Request(BaseModel):
     names: Names = []
     key: Annotated[KeyType, Field(strict=False, description="of a new key")] = KeyType.ECDSA
     new_key: Annotated[bool, Field(description="not the one in force")] = False
+    replace: Annotated[
+        bool, Field(description="also a request that waits for its certificate; its key is forgotten")
+    ] = False
 
 
 class Import(BaseModel):
@@ -110,6 +113,7 @@ _STATE: dict[str, object] = {
     "chain": [],
     "used_by": {"listeners": ["0.0.0.0:25"], "server_profiles": ["exchange"], "console": False},
     "request": None,
+    "fault": "",
     "warnings": [],
 }
 _AUTHORITY = {**_FACTS, "id": _FACTS["sha256"], "subject": "CN=Our CA", "names": [], "warning": ""}
@@ -134,7 +138,8 @@ _CONFLICT: dict[int | str, dict[str, object]] = {
 
 @reading.get("/digital-id", summary="The digital ID of this node", responses=_DOC)
 def show(tools: Tools) -> Json:
-    """Never its private key. `sha256` is what `tls_pin` of another node takes; times are epoch seconds."""
+    """Never its private key. `sha256` is what `tls_pin` of another node takes; times are epoch seconds.
+    `fault`: why the one that is there cannot be read; a temporary one is shown then."""
     return Json(_state(tools))
 
 
@@ -162,7 +167,8 @@ def generate(tools: Tools, key: CurrentKey, body: Annotated[Generate, Depends(bo
 def renew(tools: Tools, key: CurrentKey, body: Annotated[Renew, Depends(body_of(Renew))]) -> Json:
     """For the same names. One that a CA has issued is renewed by a request and the import of what the CA gives."""
     with _translated():
-        done = DigitalIds(tools.settings.data_dir).renew(body.days, tools.clock.now(), new_key=body.new_key)
+        ids, now, hostname = DigitalIds(tools.settings.data_dir), tools.clock.now(), tools.settings.hostname
+        done = ids.renew(body.days, now, new_key=body.new_key, hostname=hostname)
     return _in_force(tools, key, "digital ID renewed", done)
 
 
@@ -176,13 +182,16 @@ def renew(tools: Tools, key: CurrentKey, body: Annotated[Renew, Depends(body_of(
     openapi_extra=documented(Request, required=False),
 )
 def request(tools: Tools, key: CurrentKey, body: Annotated[Request, Depends(body_of(Request))]) -> Json:
-    """With the key in force or a new one, which waits here for its certificate. The digital ID stays in force."""
+    """With the key in force or a new one, which waits here for its certificate. The digital ID stays in force.
+
+    One that waits is given again where names and key are the same; another takes its place only by `replace`.
+    """
     ids = DigitalIds(tools.settings.data_dir)
     own = ids.certificate()
-    before = facts_of(own).names if own is not None else ()
+    before = names_of(own) if own is not None else ()
     names = _names(body.names, before or [tools.settings.hostname])
     with _translated():
-        ids.request(names, body.key, new_key=body.new_key)
+        ids.request(names, body.key, new_key=body.new_key, replace=body.replace)
     _note(tools, key, "digital ID requested", {"names": list(names), "new_key": body.new_key})
     return Json(_requested(ids))
 
@@ -300,11 +309,12 @@ def _audited(facts: CertificateFacts) -> dict[str, object]:
 
 def _state(tools: WebTools) -> dict[str, object]:
     ids, now, settings = DigitalIds(tools.settings.data_dir), tools.clock.now(), tools.settings
+    fault = ""
     try:
         found = ids.load()
         warnings = [] if found is None else _warnings(tools, found)
     except DigitalIdUnusable as error:
-        found, warnings = None, [f"{error}."]
+        found, warnings, fault = None, [], f"{error}."
     profiles = [profile.document for profile in tools.inventory.load().profiles]
     return {
         "certificate": None if found is None else facts_json(facts_of(found.certificate), now),
@@ -315,6 +325,7 @@ def _state(tools: WebTools) -> dict[str, object]:
             "console": settings.console_tls,
         },
         "request": _requested(ids),
+        "fault": fault,
         "warnings": warnings,
     }
 

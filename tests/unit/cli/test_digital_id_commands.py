@@ -1,11 +1,15 @@
 """`posthouse digital-id`, and what `doctor` says of certificates."""
 
+import contextlib
+import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from posthouse import tls
 from posthouse.cli import checks
@@ -13,6 +17,7 @@ from posthouse.cli.remote import CA_VARIABLE
 from posthouse.core.certificate import facts_of
 from posthouse.core.digital_id import Given, key_pem
 from posthouse.digital_id.authorities import Authorities
+from posthouse.digital_id.stand_in import note_shown
 from posthouse.digital_id.store import DigitalIds, KeyType
 from posthouse.settings import NodeSettings
 from support.certificates import HOST, NOW, issuer, pem
@@ -175,7 +180,61 @@ def test_the_own_console_is_trusted_by_its_digital_id_alone(cli: CommandLine, tm
     with served(cli.rest, stranger) as address:
         cli.leave(address)
         ran = cli("profile", "list")
-        assert (ran.code, "cannot be reached" in ran.err) == (3, True)
+        assert (ran.code, "another certificate than that of the data dir" in ran.err) == (3, True)
+        assert "--data-dir" in ran.err
+        assert CA_VARIABLE in ran.err
+
+
+@pytest.mark.parametrize("how", ["for clients only", "broken"])
+def test_no_digital_id_locks_the_command_line_out_of_its_own_console(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    cli.folder.mkdir()
+    ids = DigitalIds(str(cli.folder))
+    usage = [ExtendedKeyUsageOID.CLIENT_AUTH]
+    path = Path(str(ids.import_(Given(CA.leaf(usage=usage).pem()), HOST, NOW) and ids.path()))
+    if how == "broken":
+        path.unlink()
+    context = tls.renewing_context(
+        lambda: tls.ensure_digital_id(str(cli.folder), HOST),
+        HOST,
+        lambda certificate: note_shown(str(cli.folder), certificate),
+    )
+    with served(cli.rest, context) as address:
+        cli.leave(address)
+        assert cli("profile", "list").code == 0
+        for spelling in ("localhost", "127.0.0.1"):
+            monkeypatch.setenv("POSTHOUSE_SERVER", address.replace("127.0.0.1", spelling))
+            assert cli("profile", "list").code == 0
+        monkeypatch.delenv("POSTHOUSE_SERVER")
+        # Mended at once, and known at once.
+        ids.generate([HOST], 9, KeyType.ECDSA, NOW, replace=True)
+        assert cli("profile", "list").code == 0
+        # Broken as it runs: the former one is shown on, and known.
+        Path(str(ids.path())).unlink()
+        assert cli("profile", "list").code == 0
+
+
+def test_who_shows_another_certificate_gets_no_api_key(cli: CommandLine, tmp_path: Path) -> None:
+    cli.folder.mkdir()
+    DigitalIds(str(cli.folder)).ensure(HOST, NOW)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    context = tls.renewing_context(lambda: tls.ensure_digital_id(str(elsewhere), HOST))
+    heard: list[bytes] = []
+
+    def listen() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+            heard.append(secured.recv(1))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=listen)
+        thread.start()
+        cli.leave(f"https://127.0.0.1:{listener.getsockname()[1]}")
+        assert cli("profile", "list").code == 3
+        thread.join(20)
+    assert heard in ([], [b""])
 
 
 def test_another_console_is_verified_with_a_ca_of_its_own(

@@ -43,6 +43,7 @@ def faults(answer: Any) -> list[tuple[str, str]]:
 def test_without_one_nothing_is_made_by_looking(rest: Rest, tmp_path: Path) -> None:
     state = said(rest.client().get(ID))
     assert (state["certificate"], state["chain"], state["request"], state["warnings"]) == (None, [], None, [])
+    assert state["fault"] == ""
     assert said(rest.client().get(CAS)) == {"items": [], "next": None}
     assert list(tmp_path.iterdir()) == []
 
@@ -193,7 +194,7 @@ def test_files_that_cannot_be_read_are_told_and_replaced(rest: Rest, tmp_path: P
     current = (tmp_path / "digital-id" / "current").resolve()
     current.write_bytes(b"broken")
     state = said(client.get(ID))
-    assert (state["certificate"], "no certificate that can be read" in state["warnings"][0]) == (None, True)
+    assert (state["certificate"], "no certificate that can be read" in state["fault"]) == (None, True)
     assert said(client.post(f"{ID}/renew"), 409)
     said(client.post(f"{ID}/generate"))
     (tmp_path / "digital-id" / "authorities.pem").write_bytes(b"broken")
