@@ -54,7 +54,7 @@ def check_certificates(settings: NodeSettings, now: float) -> Iterator[Finding]:
         found = endings(settings.data_dir)
         own = DigitalIds(settings.data_dir).load()
     except (AuthoritiesUnusable, DigitalIdUnusable) as error:
-        remedy = "Bring the file back, or remove it and give what was in it by `posthouse digital-id`."
+        remedy = "Bring the file back, or give what was in it by `posthouse digital-id import` (or `ca add`)."
         yield Finding("certificates", FAULT, f"{error}.", remedy)
         return
     for ending in found:

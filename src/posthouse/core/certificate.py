@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -65,7 +65,7 @@ class CertificateFacts:
 
 
 def facts_of(certificate: x509.Certificate) -> CertificateFacts:
-    """Never raises for extensions that cannot be read: they count as absent."""
+    """Never raises for extensions that cannot be read, which count as absent, nor for a key of an unknown kind."""
     usage = _usage(certificate)
     return CertificateFacts(
         subject=_name(certificate.subject),
@@ -75,7 +75,7 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
         sha256=fingerprint(certificate),
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
-        key=key_text(certificate.public_key()),
+        key=_key(certificate),
         self_signed=is_self_signed(certificate),
         authority=_authority(certificate),
         server=usage is None or bool(usage & {ExtendedKeyUsageOID.SERVER_AUTH, _ANY}),
@@ -117,9 +117,16 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     """By name and signature."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _key(certificate: x509.Certificate) -> str:
+    try:
+        return key_text(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return "unknown"
 
 
 def key_text(key: CertificatePublicKeyTypes) -> str:

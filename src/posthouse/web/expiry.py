@@ -26,10 +26,11 @@ class ExpiryWatch:
         """Cheap; to be called more often than once a day."""
         try:
             found = endings(self._data_dir)
-        except AuthoritiesUnusable as error:
-            if str(error) != self._fault:
-                self._fault = str(error)
-                log.error("certificates of this node cannot be read", error=self._fault)
+        except Exception as error:  # the watch is for what others have put there: it goes on, whatever that is
+            fault = str(error) if isinstance(error, AuthoritiesUnusable | OSError) else repr(error)
+            if fault != self._fault:
+                self._fault = fault
+                log.error("certificates of this node cannot be read", error=fault)
             return
         self._fault = ""
         for ending in found:

@@ -28,8 +28,20 @@ def body_of(model: type[Model]) -> Callable[[Request], Coroutine[Any, Any, Model
 
 def documented(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
     """`openapi_extra` of a route with such a body."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
+    schema = model.model_json_schema()
+    content = {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}}
     return {"requestBody": {"required": required, "content": content}}
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """What is referred to stands in place: in the document that this becomes part of, `#` is another place."""
+    if isinstance(schema, list):
+        return [_inlined(each, definitions) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inlined = {name: _inlined(each, definitions) for name, each in schema.items() if name != "$ref"}
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    return {**_inlined(definitions[name], definitions), **inlined} if name else inlined
 
 
 def _fault(found: Mapping[str, Any], model: type[BaseModel]) -> Fault:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -154,6 +155,19 @@ def test_metrics_ask_for_the_queue_at_most_every_five_seconds() -> None:
     assert 'state="held"' in client.get("/metrics").text
     rest.clock.steady += 6
     assert 'state="held"' not in client.get("/metrics").text
+
+
+def test_every_reference_of_openapi_leads_to_something() -> None:
+    document = Rest().client(None).get("/api/v1/openapi.json").json()
+    text = json.dumps(document)
+    references = set(re.findall(r'"\$ref": "#/([^"]*)"', text))
+    assert references
+    for reference in references:
+        place = document
+        for part in reference.split("/"):
+            assert part in place, reference
+            place = place[part]
+    assert '"ecdsa-p256"' in text
 
 
 def test_openapi_is_open_and_describes_every_operation() -> None:

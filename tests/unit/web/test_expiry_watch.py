@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 import structlog
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from posthouse import telemetry
+from posthouse.core.certificate import facts_of
 from posthouse.digital_id.authorities import Authorities
+from posthouse.digital_id.endings import Ending
 from posthouse.digital_id.store import DigitalIds, KeyType
+from posthouse.web import expiry
 from posthouse.web.expiry import LOOK_SECONDS, ExpiryWatch
 from support.certificates import HOST, NOW, issuer, pem
 
@@ -87,3 +93,33 @@ def test_a_file_that_cannot_be_read_is_told_once(tmp_path: Path, capsys: pytest.
     for _ in range(3):
         watch.look(NOW)
     assert capsys.readouterr().err.count("certificates of this node cannot be read") == 1
+
+
+def test_the_watch_goes_on_whatever_it_meets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DigitalIds(str(tmp_path)).generate([HOST], 1, KeyType.ECDSA, NOW, replace=False)
+    watch = ExpiryWatch(str(tmp_path))
+
+    def fails(_: str) -> list[Ending]:
+        raise UnsupportedAlgorithm("of 2040")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(expiry, "endings", fails)
+        watch.look(NOW)
+        watch.look(NOW)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "of 2040" in json.loads(line)["error"]
+    watch.look(NOW)
+    assert "certificate expires" in capsys.readouterr().err
+
+
+def test_a_key_of_an_unknown_kind_is_shown_as_such(tmp_path: Path, said: Lines) -> None:
+    made = issuer("Own", until=NOW + DAY).certificate.public_bytes(Encoding.DER)
+    p_256, other = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030105")
+    assert made.count(p_256) == 1
+    unknown = x509.load_der_x509_certificate(made.replace(p_256, other))
+    assert facts_of(unknown).key == "unknown"
+    Authorities(str(tmp_path)).add(pem(unknown), NOW)
+    ExpiryWatch(str(tmp_path)).look(NOW)
+    assert said() == [("error", 1)]
