@@ -39,6 +39,8 @@ MORE_THAN_A_SCHEMA_SAYS = {
     "POST /api/v1/server-profiles/{name}/drain": "a server of the profile, by specification or number",
     "POST /api/v1/digital-id/import": "certificates, keys, and which belongs to which",
     "POST /api/v1/certificate-authorities": "certificates",
+    "POST /api/v1/digital-id/generate": "what a host name is",
+    "POST /api/v1/digital-id/request": "as above",
     "POST /api/v1/digital-id/renew": "whole numbers are not taken as 3649.0",
     "POST /api/v1/rule-explanations": "IP addresses and mail addresses",
     "POST /api/v1/rule-replays": "an inventory: as config/apply",
