@@ -19,7 +19,10 @@ from posthouse.core.mail import (
     Mail,
     MailId,
     MailRecipient,
+    QuarantineRow,
+    ScanRow,
     TrailEntry,
+    UploadRow,
 )
 from posthouse.core.outcome import Probed, ServerAnswer, Transaction
 from posthouse.core.owner import Start
@@ -117,7 +120,37 @@ class Outcome:
     attempts: tuple[AttemptRow, ...] = ()
     trail: tuple[TrailEntry, ...] = ()
     generated: tuple[tuple[Mail, tuple[TrailEntry, ...]], ...] = ()
-    """Own mail (DSNs) to be stored in the same commit."""
+    """Own mail (DSNs, notices) to be stored in the same commit."""
+    contents: tuple[tuple[int, Content], ...] = ()
+    """New versions of the content, by number; `mail.contents` has them already. Of `open_content`."""
+    findings: "Findings | None" = None
+    command: int = 0
+    """The operator's command that this carries out; 0: none. See `Spool.take_kept`."""
+    forget: bool = False
+    """Deletes a kept content with its quarantine row: rows of history stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a scan and the decision after it add to a mail."""
+
+    scans: tuple[ScanRow, ...] = ()
+    uploads: tuple[UploadRow, ...] = ()
+    """Each replaces the row of the same rule and part."""
+    quarantine: QuarantineRow | None = None
+    """Put in, or in the place of what there was. The sealed version of the content (`Content.sealed`) stays while the
+    row is there, when the others are deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A mail whose content is kept though nothing more is due: in quarantine, or a failed email."""
+
+    mail: Mail
+    """With all recipients; its contents may be sealed."""
+    quarantine: QuarantineRow | None
+    scans: tuple[ScanRow, ...]
+    uploads: tuple[UploadRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +161,10 @@ class Age:
     """Received before, and the delay has not been told."""
     before: float
     """Received before: its lifetime is over."""
+
+
+class ContentUnreadable(Exception):
+    """Our own disk does not give a content, or it is not what was written. The text is one sentence."""
 
 
 class LeaseLost(Exception):
@@ -145,25 +182,49 @@ class Spool(Protocol):
     """
 
     def accept(
-        self, mail: Mail, trail: Sequence[TrailEntry], done: Done, alone: Callable[[], None] = lambda: None
+        self,
+        mail: Mail,
+        trail: Sequence[TrailEntry],
+        done: Done,
+        alone: Callable[[], None] = lambda: None,
+        findings: Findings | None = None,
     ) -> None:
         """`alone` is called, before `done`, when the mail's commit is under way and no other unit shares it: there is
-        time for something else meanwhile."""
+        time for something else meanwhile. `findings`: of a scan before acceptance. Where all recipients are REJECTED
+        or DISCARDED no content is stored."""
 
     def record(self, outcome: Outcome, done: Done) -> None:
-        """Stores an outcome; deletes the content in the commit of the last recipient's final result
-        unless one FAILED (then kept for the failed emails). LeaseLost if another worker owns the mail."""
+        """Stores an outcome. In the commit of the last recipient's final result the content is deleted, unless one
+        FAILED (then all of it is kept for the failed emails), and but for a sealed version while there is a
+        quarantine row. LeaseLost if another worker owns the mail."""
+
+    async def seal(self, content: Content) -> Content:
+        """A sealed copy, ready for `Outcome.contents`. Raises OSError, ContentUnreadable, SecretUnreadable."""
+
+    async def unseal(self, content: Content) -> Content:
+        """The other way, for a new mail. Raises as `seal`, and ContentUnreadable if it was tampered with."""
+
+    async def take_unscanned(self, now: float, limit: int, octets: int, age: "Age | None" = None) -> list[Mail]:
+        """As `take_due`, of recipients at `Stage.SCAN`, whatever their profile; those at RELAY are not among them."""
+
+    async def take_kept(self, mail_id: MailId, command: int) -> Kept | None:
+        """A kept mail, leased to this worker until an outcome of it is recorded or `give_back`. None if it is not
+        kept here, another worker has it, or a command of this number or a later one has been recorded for it:
+        commands reach all workers, and each worker obeys in their order."""
+
+    async def give_back(self, mail_id: MailId) -> None:
+        """Ends the lease of a kept mail with nothing changed."""
 
     def open_content(self) -> ContentSink: ...
 
     async def take_due(
         self, profile: str, now: float, limit: int, octets: int, age: "Age | None" = None
     ) -> list[Mail]:
-        """Up to `limit` mails (and about `octets` of inline content) with recipients QUEUED for `profile`
-        due by `now`, oldest due first, now ACTIVE and leased to this worker. `age`: only such old ones."""
+        """Up to `limit` mails (and about `octets` of inline content) with recipients QUEUED at `Stage.RELAY` for
+        `profile` due by `now`, oldest due first, now ACTIVE and leased to this worker. `age`: only such old ones."""
 
     async def next_due(self) -> Mapping[str, float]:
-        """For each profile with QUEUED recipients not leased elsewhere, the earliest due_at."""
+        """For each profile with QUEUED recipients at `Stage.RELAY`, the earliest due_at."""
 
     async def wake(self, profiles: Collection[str], now: float, seconds: float, most: int | None = None) -> int:
         """Recipients of these profiles that were put off because of the server's fault, for longer, become due within
@@ -187,7 +248,8 @@ class Spool(Protocol):
         """Carries out an operator's command on mails this worker owns or nobody leases."""
 
     async def purge(self, now: float, failed_seconds: float) -> int:
-        """Deletes content of failed emails older than `failed_seconds`; returns how many."""
+        """Deletes content of failed emails older than `failed_seconds`, and of quarantined mail that has expired and
+        is not pinned; returns how many."""
 
     async def close(self) -> None: ...
 

@@ -4,13 +4,10 @@ import os
 from collections.abc import Generator, Iterator
 
 from posthouse.core.mail import Content, FileOctets, InlineOctets
+from posthouse.ports import ContentUnreadable
 
 PIECE_OCTETS = 256 * 1024
 """Of one piece, at most."""
-
-
-class ContentUnreadable(Exception):
-    """Our own disk does not give the content: no fault of the next hop. The text is one sentence."""
 
 
 def content_octets(content: Content) -> int:

@@ -19,7 +19,7 @@ from posthouse.client_tls import (
     client_context,
     tls_sentence,
 )
-from posthouse.clients.content_pieces import ContentUnreadable, content_octets, pieces
+from posthouse.clients.content_pieces import content_octets, pieces
 from posthouse.clients.way import Way
 from posthouse.core.limits import Limits
 from posthouse.core.mail import FileOctets, InlineOctets
@@ -29,7 +29,7 @@ from posthouse.core.smtp_client import ClientSession, Phase
 from posthouse.core.smtp_opening import Security
 from posthouse.core.way import Certificate
 from posthouse.core.wire_form import header_is_ascii
-from posthouse.ports import MayFinish
+from posthouse.ports import ContentUnreadable, MayFinish
 from posthouse.tls import describe
 
 ONE_WRITE_OCTETS = 64 * 1024

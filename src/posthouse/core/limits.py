@@ -54,6 +54,12 @@ TABLE: tuple[Limit, ...] = (
     Limit("delay_seconds", 14400, 60, 2592000, "seconds", "from receipt until the delay DSN"),
     Limit("free_octets", 536870912, 1048576, 1099511627776, "octets", "least free space: below it 452 4.3.1"),
     Limit("failed_days", 14, 1, 3650, "days", "that the content of a failed email is kept"),
+    Limit("quarantine_days", 30, 1, 3650, "days", "that quarantined mail is kept, unless it is pinned"),
+    Limit("scans", 20, 1, 1000, "mails", "scanned at the same time, per worker"),
+    Limit("scan_seconds", 300, 5, 3600, "seconds", "for one scanner to answer for one mail"),
+    Limit("examination_seconds", 30, 1, 600, "seconds", "for reading and unpacking one mail, in its own process"),
+    Limit("examination_octets", 1073741824, 268435456, 17179869184, "octets", "of memory for the same"),
+    Limit("examinations", 2, 1, 64, "processes", "that read mail, per worker"),
 )
 
 
@@ -93,6 +99,12 @@ class Limits:
     delay_seconds: int = 14400
     free_octets: int = 536870912
     failed_days: int = 14
+    quarantine_days: int = 30
+    scans: int = 20
+    scan_seconds: int = 300
+    examination_seconds: int = 30
+    examination_octets: int = 1073741824
+    examinations: int = 2
 
 
 def table_and_class_agree() -> bool:

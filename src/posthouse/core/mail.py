@@ -29,6 +29,20 @@ class RecipientState(StrEnum):
     """Ended without delivery; the mail is a failed email."""
     DELETED = "deleted"
     """Deleted from the queue by an operator."""
+    QUARANTINED = "quarantined"
+    """Kept in quarantine: not relayed, and no DSN. Final; a release is a mail of its own."""
+    DISCARDED = "discarded"
+    """Not relayed, and no DSN, as its rule says. Final."""
+    REJECTED = "rejected"
+    """Refused at the final dot (before-accept). Final; the sender's side has the mail."""
+
+
+class Stage(StrEnum):
+    """What is to be done next with a recipient that is ACTIVE, QUEUED or HELD; what was, with any other."""
+
+    RELAY = "relay"
+    SCAN = "scan"
+    """Nothing goes to a next hop before its rule's scan has decided."""
 
 
 class Deferral(StrEnum):
@@ -70,6 +84,8 @@ class Content:
     source: InlineOctets | FileOctets
     cuts: tuple[tuple[int, int], ...] = ()
     """Half-open octet ranges of `source` that this version leaves out; sorted, disjoint."""
+    sealed: bool = False
+    """Encrypted, for the quarantine: to be read with its key only (`storage.sealing`), never to be relayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +101,9 @@ class MailRecipient:
     """SMTP server profile that relays it."""
     version: int = 0
     state: RecipientState = RecipientState.ACTIVE
+    stage: Stage = Stage.RELAY
     due_at: float = 0.0
-    """Epoch seconds; the time of the next attempt while QUEUED."""
+    """Epoch seconds; the time of the next attempt or scan while QUEUED."""
     tries: int = 0
     """Attempts that used up a retry of the schedule."""
     waits: int = 0
@@ -144,6 +161,10 @@ TRAIL_KINDS: dict[str, str] = {
     "generated": "made by posthouse: kind (failure, delay, relayed), for (mail id of the cause)",
     "matched": "recipients: for each its rule and the reasons of every rule before it",
     "passed-over": "servers that could not be addressed at an attempt: for each server and why",
+    "scanned": "rule, profiles, verdict, seconds, recipients; result rows have the rest",
+    "decided": "recipients, rule, verdict, action, why, version of the content, what was edited",
+    "uploaded": "profile, files: name, size, url of each",
+    "quarantined": "recipients, cause, why",
     "deferred": "recipients, due_at, why",
     "ended": "recipients, state, why",
     "dsn": "kind, mail (id of the DSN), recipients; or why none was sent",
@@ -154,6 +175,77 @@ TRAIL_KINDS: dict[str, str] = {
     "deleted": "by, recipients",
     "taken-over": "by worker, from worker",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRow:
+    """What one scanner said of one item of a mail, kept as a row (design 2.12, "View scan details")."""
+
+    at: float
+    rule: str
+    """Name of the security rule; scans of the same mail for several rules have rows of their own."""
+    profile: str
+    server: str
+    """Canonical server specification; empty if no server was asked (cached, or a finding of our own)."""
+    path: str
+    """Of the item: empty for the mail as a whole."""
+    part: str
+    name: str
+    size: int
+    sha256: str
+    verdict: str
+    """`core.scan.Verdict`."""
+    threat: str = ""
+    reason: str = ""
+    failure: str = ""
+    """`core.scan.Failure`, or empty."""
+    data_id: str = ""
+    batch_id: str = ""
+    cached: bool = False
+    engines: tuple[tuple[str, str, str], ...] = ()
+    """(engine, result, threat)."""
+
+
+class UploadState(StrEnum):
+    """Of one attachment for a vault."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """One attachment that a rule has a vault keep."""
+
+    rule: str
+    profile: str
+    part: str
+    """Path of the part."""
+    name: str
+    size: int
+    state: UploadState
+    at: float
+    tries: int = 0
+    url: str = ""
+    file_id: str = ""
+    why: str = ""
+    """Of the last failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """What puts a mail into quarantine; a mail has at most one such row, the first."""
+
+    at: float
+    cause: str
+    """`core.scan.Verdict` that decided, or `sanitized`: the original of a mail that went on sanitized."""
+    why: str
+    """One line: threat or reason."""
+    rule: str
+    expires_at: float
+    """Epoch seconds; a pinned one stays."""
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

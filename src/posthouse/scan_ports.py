@@ -1,0 +1,173 @@
+"""What the flow asks of the outside when a mail is scanned: protocols, no implementation.
+
+`app.py` alone joins these to the adapters in `clients` and `storage`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from posthouse.core.examination import Edit, Examination, ExaminationLimits, Item
+from posthouse.core.mail import Content
+from posthouse.core.profile import ServerProfile
+from posthouse.core.scan import Failure, Found
+from posthouse.ports import ContentSink
+
+
+class Octets(Protocol):
+    """Octets of some length that can be read more than once, piece by piece."""
+
+    @property
+    def size(self) -> int: ...
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """At most 256 KiB each. Raises ContentUnreadable of ports."""
+
+
+# --- The examiner: reads hostile octets in a process of its own ------------------------------------------
+
+
+class ExaminationFailed(Exception):
+    """The examiner ended, or took more time or memory than it may, over this mail; the text is one sentence."""
+
+
+class ExaminerUnavailable(Exception):
+    """No examiner could be had: no fault of the mail; to be tried again later."""
+
+
+class Examined(Protocol):
+    """What an examination gave; a context manager's value, gone with its end."""
+
+    @property
+    def examination(self) -> Examination: ...
+
+    def octets(self, item: Item) -> Octets: ...
+
+    async def edit(self, edits: Sequence[Edit], files: Sequence[Octets], sink: ContentSink) -> None:
+        """Carries out the edits, in their order, and writes the new content in wire form, final dot included, into
+        the sink. `files` are what the numbers in edits mean. Raises CannotEdit, ExaminationFailed,
+        ExaminerUnavailable and, from the sink, OSError."""
+
+    def close(self) -> None:
+        """Gives back files and memory. Safe to call twice."""
+
+
+class Examiner(Protocol):
+    """A pool of processes with limits of memory and time; one poison mail costs one process."""
+
+    async def examine(self, content: Content, limits: ExaminationLimits) -> Examined:
+        """Raises ExaminationFailed, ExaminerUnavailable."""
+
+    async def close(self) -> None: ...
+
+
+# --- Scanners --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOrder:
+    """What a rule asks of a scanner beside the octets."""
+
+    mail: str
+    """Mail id; MetaDefender Core gets it as `user-data` of the batch."""
+    sanitize: bool = False
+    core_rule: str = ""
+    """Name of the rule (workflow) of MetaDefender Core; empty: Core chooses."""
+    passwords: tuple[str, ...] = ()
+    """Tried on encrypted archives."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """For MetaDefender Core: sender, recipients' rule, subject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One item to be scanned, with its octets."""
+
+    number: int
+    item: Item
+    octets: Octets
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What was found in one item."""
+
+    found: Found
+    sanitized: Octets | None = None
+    """If SANITIZED: what takes the place of the item's octets. Its file ends with the last reference."""
+    sanitized_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanAnswer:
+    """What one server said. Items without a result were not scanned there: the next server is asked for them."""
+
+    results: Mapping[int, Scanned]
+    """By number."""
+    fault: str = ""
+    """The server's, one sentence; empty if it answered for all."""
+    failure: Failure | None = None
+    """What kind of fault: UNREACHABLE, BUSY and TIMEOUT go on to the next server, CONFIGURATION does not."""
+    batch_id: str = ""
+    """MetaDefender Core's."""
+    seconds: float = 0.0
+
+
+Progress = Callable[[int, Scanned], None]
+"""Told of each result as it comes."""
+
+
+class Scanner(Protocol):
+    """Speaks to the servers of one service type."""
+
+    async def scan(
+        self, profile: ServerProfile, server: str, order: ScanOrder, items: Sequence[Asked], seconds: float
+    ) -> ScanAnswer:
+        """All items at one server of the profile (canonical text), within `seconds`. Never raises for anything the
+        network does; cancelled, it leaves nothing open."""
+
+    async def probe(self, profile: ServerProfile, server: str, seconds: float) -> str:
+        """Empty if the server answers, else its fault in one sentence. Sends no octets of a mail."""
+
+    async def close(self) -> None: ...
+
+
+# --- Vaults ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToUpload:
+    """One attachment for a vault."""
+
+    name: str
+    octets: Octets
+    md5: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """Where the vault keeps it."""
+
+    file_id: str
+    url: str
+    """As the vault tells it; the profile's `public_url` does not change it."""
+
+
+class UploadFailed(Exception):
+    """The text is one sentence. `again`: later it may go well; else an administrator has to mend something."""
+
+    def __init__(self, why: str, *, again: bool) -> None:
+        super().__init__(why)
+        self.again = again
+
+
+class Vault(Protocol):
+    """Takes attachments: one transfer for one mail and rule, all or nothing."""
+
+    async def upload(
+        self, profile: ServerProfile, group: str, files: Sequence[ToUpload], expires_days: int, seconds: float
+    ) -> tuple[Uploaded, ...]:
+        """`group`: UUID of the transfer, the client's choice; what an earlier try with another group has left is
+        never visible. Raises UploadFailed."""
+
+    async def close(self) -> None: ...
