@@ -31,6 +31,8 @@ class FieldType(StrEnum):
     """What a value must be; the text is how documents and faults call it."""
 
     TEXT = "text"
+    LINES = "text of some lines"
+    """As `TEXT`, and lines that end in LF."""
     NAME = "name"
     """1-64 characters in NFC, no `/`, no control characters (seed: "unique identifier"; design 2.4)."""
     INTEGER = "whole number"
@@ -231,7 +233,7 @@ def _default(spec: FieldSpec) -> object:
     if spec.default is None:
         if spec.type in (FieldType.TEXTS, FieldType.TABLES):
             return ()
-        if spec.required and spec.type in (FieldType.TEXT, FieldType.NAME):
+        if spec.required and spec.type in (FieldType.TEXT, FieldType.LINES, FieldType.NAME):
             return ""
     return spec.default
 
@@ -263,7 +265,7 @@ def _wanted(spec: FieldSpec) -> str:
             return "Write a list of tables."
         case FieldType.SECRET:
             return 'Write a text, { env = "NAME" } or { file = "PATH" }.'
-        case FieldType.TEXT:
+        case FieldType.TEXT | FieldType.LINES:
             return f"Write a text of {low or 0} to {high} characters." if high else "Write a text."
         case FieldType.NAME:
             return f"Write a name of 1 to {NAME_LENGTH} characters without / and control characters."
@@ -285,7 +287,7 @@ def _text(value: object, spec: FieldSpec, path: str) -> str | list[Fault]:
         meant = near(value, spec.choices)
         remedy = remedies.get(value.casefold()) or (f"Did you mean {meant}?" if meant else _wanted(spec))
         return [Fault(path, shown(value), f"The value must be one of {', '.join(spec.choices)}.", remedy)]
-    if has_control(value):
+    if has_control(value.replace("\n", "") if spec.type is FieldType.LINES else value):
         return [Fault(path, shown(value), "There are control characters in it.", "Leave them out.")]
     if len(value) < (spec.minimum or 0) or (spec.maximum is not None and len(value) > spec.maximum):
         return [Fault(path, shown(value), f"{len(value)} characters are too few or too many.", _wanted(spec))]
@@ -378,6 +380,7 @@ def _secret(value: object, spec: FieldSpec, path: str) -> Secret | list[Fault]:
 
 _READERS: Mapping[FieldType, Callable[[object, FieldSpec, str], object]] = {
     FieldType.TEXT: _text,
+    FieldType.LINES: _text,
     FieldType.NAME: _name,
     FieldType.INTEGER: _integer,
     FieldType.BOOLEAN: _boolean,

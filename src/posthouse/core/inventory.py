@@ -18,7 +18,8 @@ from posthouse.core.fields import FieldSpec, FieldType, Secret, indexed, join, n
 from posthouse.core.kept_secret import keep_secrets, with_secrets
 from posthouse.core.policy import Policy
 from posthouse.core.profile import KEPT, ServerProfile, ServiceType, parse_profile, profile_json
-from posthouse.core.rule import Rule, parse_rule, rule_json
+from posthouse.core.rule import Rule, parse_rule, rule_json, with_spelling
+from posthouse.core.rule_references import Reference, references
 
 Document = Mapping[str, object]
 
@@ -110,10 +111,10 @@ def parse_inventory(
             rules.append(rule)
     faults.extend(_check_unique(values.tables("server_profiles"), "server profile"))
     faults.extend(_check_unique(values.tables("rules"), "rule"))
-    by_key = {name_key(profile.name): profile for profile in profiles}
+    spelt = {name_key(profile.name): profile.name for profile in profiles}
     named = [*(table for _, table in values.tables("server_profiles")), *known]
     faults.extend(_check_references(named, values.tables("rules")))
-    rules = [_with_profile_name(rule, by_key) for rule in rules]
+    rules = [with_spelling(rule, spelt) for rule in rules]
     return tuple(profiles), tuple(rules), tuple(faults)
 
 
@@ -124,8 +125,7 @@ def check_rule(value: object, profiles: Sequence[Document]) -> tuple[Rule | None
     faults = (*faults, *_check_references(profiles, [("", table)]))
     if rule is None:
         return None, faults
-    names = {name_key(_name(profile)): _name(profile) for profile in profiles}
-    return replace(rule, relay_profile=names.get(name_key(rule.relay_profile), rule.relay_profile)), faults
+    return with_spelling(rule, {name_key(_name(profile)): _name(profile) for profile in profiles}), faults
 
 
 def build_inventory(
@@ -221,10 +221,10 @@ def secrets_replaced(
     )
 
 
-def rules_using(profile_name: str, rules: Iterable[Document]) -> tuple[str, ...]:
-    """Names of the rules that relay by this profile: it cannot be removed (design 2.4)."""
+def rules_using(profile_name: str, rules: Iterable[Document]) -> tuple[tuple[str, Reference], ...]:
+    """Names of the rules that name this profile, and where: it cannot be removed (design 2.4)."""
     key = name_key(profile_name)
-    return tuple(str(rule.get("name")) for rule in rules if name_key(_relay_profile(rule)) == key)
+    return tuple((_name(rule), used) for rule in rules for used in references(rule) if name_key(used.name) == key)
 
 
 def respelt(before: Iterable[str], names: Iterable[str]) -> dict[str, str]:
@@ -267,12 +267,6 @@ def _name(document: Document) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _relay_profile(rule: Document) -> str:
-    relay = rule.get("relay")
-    name = relay.get("profile") if isinstance(relay, Mapping) else None
-    return name if isinstance(name, str) else ""
-
-
 def _check_unique(tables: Sequence[tuple[str, Document]], kind: str) -> list[Fault]:
     faults: list[Fault] = []
     seen: dict[str, str] = {}
@@ -286,29 +280,25 @@ def _check_unique(tables: Sequence[tuple[str, Document]], kind: str) -> list[Fau
 
 
 def _check_references(profiles: Sequence[Document], rule_tables: Sequence[tuple[str, Document]]) -> list[Fault]:
-    """`relay.profile` names a profile of type smtp. A faulty profile counts as there: its own faults are told."""
+    """What rules name are profiles, of a type for their task. A faulty profile counts as there: its own faults are
+    told."""
     types = {name_key(_name(profile)): profile.get("type") for profile in profiles if _name(profile)}
     names = [_name(profile) for profile in profiles]
     faults: list[Fault] = []
     for where, table in rule_tables:
-        wanted = _relay_profile(table)
-        if not wanted:
-            continue
-        field = join(where, "relay.profile")
-        if name_key(wanted) not in types:
-            meant = near(wanted, names)
-            remedy = f"Did you mean {meant}?" if meant else "Add the server profile, or name one that there is."
-            faults.append(Fault(field, shown(wanted), "There is no server profile of this name.", remedy))
-        elif (other := types[name_key(wanted)]) != ServiceType.SMTP and other in list(ServiceType):
-            rule = f"Mail is relayed by a profile of type smtp; this one is {other}."
-            faults.append(Fault(field, shown(wanted), rule, "Name a profile of type smtp."))
+        for wanted in references(table):
+            field = join(where, wanted.field)
+            if name_key(wanted.name) not in types:
+                meant = near(wanted.name, names)
+                remedy = f"Did you mean {meant}?" if meant else "Add the server profile, or name one that there is."
+                faults.append(Fault(field, shown(wanted.name), "There is no server profile of this name.", remedy))
+                continue
+            other = types[name_key(wanted.name)]
+            if other not in wanted.types and other in list(ServiceType):
+                allowed = " or ".join(wanted.types)
+                rule = f"A rule {wanted.task} by a profile of type {allowed}; this one is {other}."
+                faults.append(Fault(field, shown(wanted.name), rule, f"Name a profile of type {allowed}."))
     return faults
-
-
-def _with_profile_name(rule: Rule, by_key: Mapping[str, ServerProfile]) -> Rule:
-    """The rule with its profile's name as the profile spells it, so that look-ups need no case rules."""
-    profile = by_key.get(name_key(rule.relay_profile))
-    return rule if profile is None else replace(rule, relay_profile=profile.name)
 
 
 def _merge(stored: Sequence[Document], given: object, prune: bool) -> list[Document]:

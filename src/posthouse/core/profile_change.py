@@ -13,6 +13,7 @@ from posthouse.core.inventory import rules_using
 from posthouse.core.kept_secret import keep_secrets, with_secrets
 from posthouse.core.profile import KEPT, SECRET_FIELDS, ServerProfile, parse_profile, profile_json
 from posthouse.core.profile_checks import problem_faults
+from posthouse.core.rule_references import respelt
 from posthouse.core.service_type import ServiceType
 from posthouse.core.uri import Specification, parse_specification
 
@@ -69,9 +70,12 @@ def uses(name: str, rules: Iterable[Document], own_mail: str | None) -> tuple[Fa
     """Where a profile is named, one fault each: it cannot go. `own_mail`: the profile of that setting."""
     faults = [
         Fault(
-            f"rules[{rule}].relay.profile", name, "The rule relays by this server profile.", "Name another one there."
+            f"rules[{rule}].{used.field}",
+            name,
+            f"The rule {used.task} by this server profile.",
+            "Name another one there.",
         )
-        for rule in rules_using(name, rules)
+        for rule, used in rules_using(name, rules)
     ]
     return (*faults, *uses_by_own_mail(name, own_mail))
 
@@ -128,10 +132,7 @@ def reordered(profile: Document, given: object) -> tuple[Document | None, tuple[
 
 
 def _following(rule: Document, former: str, name: str) -> Document:
-    relay = rule.get("relay")
-    if not isinstance(relay, Mapping) or name_key(str(relay.get("profile"))) != former:
-        return rule
-    return {**rule, "relay": {**relay, "profile": name}}
+    return respelt(rule, lambda spelt: name if name_key(spelt) == former else spelt)
 
 
 def _relaying(profiles: Iterable[Document]) -> set[str]:

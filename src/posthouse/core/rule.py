@@ -5,12 +5,15 @@ one that is absent is always met.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from posthouse.core import scan_section, vault_section
 from posthouse.core.faults import Fault
-from posthouse.core.fields import FieldSpec, FieldType, Values, join, read, shown
+from posthouse.core.fields import FieldSpec, FieldType, Values, join, name_key, read, shown
 from posthouse.core.network import Network, cover_more_than, read_networks
 from posthouse.core.pattern import Pattern, parse_pattern
+from posthouse.core.scan_section import ScanSection, parse_scan, scan_json
+from posthouse.core.vault_section import VaultSection, parse_vault, vault_json
 
 OPEN_RELAY_PREFIXES = (8, 32)
 """Clients beyond one network of this size (IPv4, IPv6) count as anybody."""
@@ -33,8 +36,6 @@ MATCH_FIELDS: tuple[FieldSpec, ...] = (
 RELAY_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("profile", FieldType.NAME, "server profile of type smtp", required=True),
 )
-NOT_BUILT = ("scan", "vault")
-"""Sections that are refused rather than ignored: no rule that asks for a scan relays unscanned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,25 @@ class Rule:
     senders: tuple[Pattern, ...] = ()
     recipients: tuple[Pattern, ...] = ()
     open_relay: bool = False
+    scan: ScanSection | None = None
+    """None: what it matches is relayed unscanned."""
+    vault: VaultSection | None = None
+
+    @property
+    def examined(self) -> bool:
+        """Its mail is looked into before it goes on."""
+        return self.scan is not None or self.vault is not None
 
 
 def parse_rule(value: object, path: str) -> tuple[Rule | None, tuple[Fault, ...]]:
     """The rule, or None and every fault; `path` is where it stands, such as `rules[0]`."""
     values, found = read(value, RULE_FIELDS, path)
     faults = list(found)
-    for name in NOT_BUILT:
-        if name in values.given:
-            faults.append(Fault(join(path, name), "", "not built yet", "Leave it out."))
+    scan_table, vault_table = values.table("scan"), values.table("vault")
+    scan = parse_scan(scan_table, join(path, "scan"), faults) if scan_table is not None else None
+    vault = None
+    if vault_table is not None:
+        vault = parse_vault(vault_table, join(path, "vault"), faults, scan)
     where = join(path, "match")
     match, match_faults = read(values.table("match") or {}, MATCH_FIELDS, where)
     faults.extend(match_faults)
@@ -84,7 +95,25 @@ def parse_rule(value: object, path: str) -> tuple[Rule | None, tuple[Fault, ...]
         senders=senders,
         recipients=recipients,
         open_relay=values.boolean("open_relay"),
+        scan=scan,
+        vault=vault,
     ), ()
+
+
+def with_spelling(rule: Rule, names: Mapping[str, str]) -> Rule:
+    """The rule with the names of profiles as the profiles spell them (`names`: by `name_key`), so that look-ups need
+    no case rules."""
+
+    def spelt(name: str) -> str:
+        return names.get(name_key(name), name)
+
+    scan, vault = rule.scan, rule.vault
+    return replace(
+        rule,
+        relay_profile=spelt(rule.relay_profile),
+        scan=scan and replace(scan, profiles=tuple([spelt(name) for name in scan.profiles])),
+        vault=vault and replace(vault, profile=spelt(vault.profile)),
+    )
 
 
 def is_open_relay(clients: tuple[Network, ...], recipients: tuple[Pattern, ...]) -> bool:
@@ -104,6 +133,10 @@ def rule_json(rule: Rule) -> dict[str, object]:
     if rule.direction:
         document["direction"] = rule.direction
     document["match"] = {name: entries for name, entries in match.items() if entries}
+    if rule.scan is not None:
+        document["scan"] = scan_json(rule.scan)
+    if rule.vault is not None:
+        document["vault"] = vault_json(rule.vault)
     document["relay"] = {"profile": rule.relay_profile}
     document["open_relay"] = rule.open_relay
     return document
@@ -112,7 +145,12 @@ def rule_json(rule: Rule) -> dict[str, object]:
 def without_defaults(document: Mapping[str, object]) -> dict[str, object]:
     """A rule's JSON as export writes it: what equals its default is left out."""
     defaults: dict[str, object] = {"enabled": True, "open_relay": False, "match": {}}
-    return {name: value for name, value in document.items() if name not in defaults or defaults[name] != value}
+    kept = {name: value for name, value in document.items() if name not in defaults or defaults[name] != value}
+    for section, less in (("scan", scan_section.without_defaults), ("vault", vault_section.without_defaults)):
+        table = kept.get(section)
+        if isinstance(table, Mapping):
+            kept[section] = less(table)
+    return kept
 
 
 def _parse_patterns(match: Values, name: str, faults: list[Fault]) -> tuple[Pattern, ...]:
