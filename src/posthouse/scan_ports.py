@@ -43,10 +43,11 @@ class Examined(Protocol):
 
     def octets(self, item: Item) -> Octets: ...
 
-    async def edit(self, edits: Sequence[Edit], files: Sequence[Octets], sink: ContentSink) -> None:
+    async def edit(self, edits: Sequence[Edit], files: Sequence[Octets], sink: ContentSink) -> int:
         """Carries out the edits, in their order, and writes the new content in wire form, final dot included, into
-        the sink. `files` are what the numbers in edits mean. Raises CannotEdit, ExaminationFailed,
-        ExaminerUnavailable and, from the sink, OSError."""
+        the sink; paths are those of the examination. `files` are what the numbers in edits mean. Returns the octets
+        as RFC 1870 counts them. Raises CannotEdit, ExaminationFailed, ExaminerUnavailable and, from the sink,
+        OSError."""
 
     def close(self) -> None:
         """Gives back files and memory. Safe to call twice."""

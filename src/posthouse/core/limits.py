@@ -6,6 +6,8 @@ Standards: RFC 5321 sections 4.5.3.1, 4.5.3.2; design section 3.
 
 from dataclasses import dataclass, fields
 
+from posthouse.core.examination import ExaminationLimits
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -55,6 +57,7 @@ TABLE: tuple[Limit, ...] = (
     Limit("free_octets", 536870912, 1048576, 1099511627776, "octets", "least free space: below it 452 4.3.1"),
     Limit("failed_days", 14, 1, 3650, "days", "that the content of a failed email is kept"),
     Limit("quarantine_days", 30, 1, 3650, "days", "that quarantined mail is kept, unless it is pinned"),
+    Limit("notices_per_hour", 20, 0, 10000, "notices", "that rules have sent to one address, per worker"),
     Limit("scans", 20, 1, 1000, "mails", "scanned at the same time, per worker"),
     Limit("scan_seconds", 300, 5, 3600, "seconds", "for one scanner to answer for one mail"),
     Limit("examination_seconds", 30, 1, 600, "seconds", "for reading and unpacking one mail, in its own process"),
@@ -100,11 +103,17 @@ class Limits:
     free_octets: int = 536870912
     failed_days: int = 14
     quarantine_days: int = 30
+    notices_per_hour: int = 20
     scans: int = 20
     scan_seconds: int = 300
     examination_seconds: int = 30
     examination_octets: int = 1073741824
     examinations: int = 2
+
+    @property
+    def examination(self) -> ExaminationLimits:
+        """For one mail. What is made of it, in a file of memory, counts beside the examiner's own memory."""
+        return ExaminationLimits(header_octets=self.header_octets, made_octets=self.examination_octets // 2)
 
 
 def table_and_class_agree() -> bool:

@@ -1,11 +1,13 @@
 """Small pieces of mail that we write ourselves: folded fields, text parts, base64.
 
-Standards: RFC 5322 sections 2.1.1, 2.2.3; RFC 2045 section 6.
+Standards: RFC 5322 sections 2.1.1, 2.2.3; RFC 2045 section 6; RFC 2047 section 2.
 """
 
 from binascii import b2a_base64
 
 _WIDTH = 78
+_WORD_OCTETS = 42
+"""Of one encoded word, which may have 75 characters in all."""
 _LONGEST = 900
 """Octets of a line without a blank to fold at; it is broken there by force."""
 
@@ -30,6 +32,19 @@ def field(name: str, value: str) -> str:
         line += f" {word}"
     lines.append(line)
     return "\r\n".join(lines) + "\r\n"
+
+
+def encoded_word(text: str) -> str:
+    """`text` for a field's value: as it is if ASCII, else as encoded words with a blank between (RFC 2047)."""
+    if text.isascii():
+        return text
+    words, chunk = [], ""
+    for char in text:
+        if len((chunk + char).encode()) > _WORD_OCTETS:
+            words.append(chunk)
+            chunk = ""
+        chunk += char
+    return " ".join(f"=?utf-8?b?{b2a_base64(word.encode(), newline=False).decode()}?=" for word in [*words, chunk])
 
 
 def encoded_base64(octets: bytes) -> bytes:

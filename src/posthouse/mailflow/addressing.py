@@ -139,7 +139,7 @@ class Walk:
                 recipients=tuple([Recipient(r.address, r.notify, r.orcpt) for r in recipients]),
                 prefix=mail.trace_field,
                 content=mail.contents[self._parcel.version],
-                size=mail.size + len(mail.trace_field),
+                size=content_size(mail, self._parcel.version) + len(mail.trace_field),
                 body=mail.body,
                 smtputf8=mail.smtputf8,
                 ret=mail.ret,

@@ -88,7 +88,7 @@ class Notices:
         if not mail.reverse_path or not any(dsn.wanted(kind, r.notify) for r in about):
             return None
         own = self._settings.own_mail
-        octets, whole = _beginning(mail)
+        octets, whole = beginning(mail)
         return dsn.build(
             kind,
             Original(mail.reverse_path, mail.received_at, octets, whole, mail.ret, mail.envid, mail.smtputf8),
@@ -144,7 +144,7 @@ class Notices:
         )
 
 
-def _beginning(mail: Mail) -> tuple[bytes, bool]:
+def beginning(mail: Mail) -> tuple[bytes, bool]:
     """The content as received, or its beginning with the header section; True if that is all of it."""
     match mail.contents[0].source:
         case InlineOctets(octets):
