@@ -99,7 +99,9 @@ def dispose(section: ScanSection, findings: Sequence[Finding], *, may_reject: bo
         action, why = ending
         return Disposition(action, verdict, why, {}, (), False, cases)
     strip = {f.part: f for v in _STRICTEST_FIRST if section.on[v] is OnVerdict.STRIP for f in reversed(found[v])}
-    marked = any(found[v] and section.on[v] is OnVerdict.MARK for v in _STRICTEST_FIRST) or bool(found[Verdict.FAILED])
+    marked = any(found[v] and section.on[v] is OnVerdict.MARK for v in _STRICTEST_FIRST) or bool(
+        found[Verdict.FAILED]
+    )
     strip.pop("", None)
     sanitized = dict.fromkeys(f.part for f in found[Verdict.SANITIZED] if f.part and f.part not in strip)
     if strip:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from posthouse.core.network import parse_client
 from posthouse.core.pattern import Kind, Pattern, normalise
 from posthouse.core.rule import Rule
+from posthouse.core.scan_section import OnFailed, OnVerdict
 
 CLIENTS_REMEMBERED = 10_000
 """Client addresses whose rules are remembered; past it all are forgotten."""
@@ -86,7 +87,7 @@ class _Prepared:
 class Policy:
     """Rules in their order of priority. Immutable but for the memory of clients."""
 
-    __slots__ = ("_ask_sender", "_by_client", "_named_domains", "_prepared", "rules")
+    __slots__ = ("_ask_sender", "_by_client", "_named_domains", "_prepared", "rules", "strictest_scan")
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
@@ -96,6 +97,7 @@ class Policy:
             pattern.domain for rule in self.rules if rule.enabled for pattern in rule.recipients if pattern.domain
         )
         self._by_client: dict[str, tuple[tuple[_Prepared, Reason | None], ...]] = {}
+        self.strictest_scan = strictest_scan(self.rules)
 
     def decide(self, client: str, reverse_path: str, address: str) -> Decision:
         """The first rule whose conditions are all met. `reverse_path` is empty for the null reverse-path."""
@@ -146,6 +148,22 @@ class Policy:
         if len(self._by_client) >= CLIENTS_REMEMBERED:
             self._by_client.clear()
         return self._by_client.setdefault(client, tuple(candidates))
+
+
+def strictest_scan(rules: Iterable[Rule]) -> Rule | None:
+    """Of enabled rules the one that lets the least through unscanned: whose failures hold the mail, that asks the
+    most scanners, that quarantines the most. None if none scans. For mail to our own postmaster that no rule
+    matches."""
+
+    def strictness(rule: Rule) -> tuple[bool, int, int, int]:
+        scan = rule.scan
+        assert scan is not None
+        actions = [*scan.on.values()]
+        holds = scan.on_failed is not OnFailed.BYPASS and OnFailed.BYPASS not in scan.on_errors.values()
+        filters = len(scan.block_names) + len(scan.block_types)
+        return holds, len(scan.profiles), -actions.count(OnVerdict.MARK), filters
+
+    return max((rule for rule in rules if rule.enabled and rule.scan is not None), key=strictness, default=None)
 
 
 def reasons_json(decision: Decision) -> list[dict[str, str]]:

@@ -100,7 +100,9 @@ class ScanSection:
 
 
 SCAN_FIELDS: tuple[FieldSpec, ...] = (
-    FieldSpec("profiles", FieldType.TEXTS, "scan server profiles; all are asked", minimum=1, maximum=10, required=True),
+    FieldSpec(
+        "profiles", FieldType.TEXTS, "scan server profiles; all are asked", minimum=1, maximum=10, required=True
+    ),
     FieldSpec("when", FieldType.TEXT, "before or after the 250", When.AFTER_ACCEPT.value, choices=tuple(When)),
     FieldSpec("deadline_seconds", FieldType.INTEGER, "before-accept: then accepted, and scanned later", 30, 1, 300),
     FieldSpec("sanitize", FieldType.BOOLEAN, "what a MetaDefender Core sanitizes takes the part's place", False),
@@ -117,7 +119,9 @@ SCAN_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("on_failed", FieldType.TEXT, "no scanner could tell", OnFailed.RETRY.value, choices=tuple(OnFailed)),
     FieldSpec("on_errors", FieldType.TABLE, "the same by cause, where it differs", shown_default="as on_failed"),
     FieldSpec("quarantine", FieldType.TEXT, "where it is kept", Where.INTERNAL.value, choices=tuple(Where)),
-    FieldSpec("core_rule", FieldType.TEXT, "rule of MetaDefender Core", minimum=1, maximum=255, shown_default="Core's"),
+    FieldSpec(
+        "core_rule", FieldType.TEXT, "rule of MetaDefender Core", minimum=1, maximum=255, shown_default="Core's"
+    ),
     FieldSpec("passwords", FieldType.TEXTS, "tried on encrypted archives by MetaDefender Core", maximum=50),
     FieldSpec("block_names", FieldType.TEXTS, "names of attachments and members (`*.exe`)", maximum=1000),
     FieldSpec("block_types", FieldType.TEXTS, "types, declared or by content (`application/*`)", maximum=1000),

@@ -9,7 +9,7 @@ on a fresh connection to the same server and goes no further in this attempt.
 from dataclasses import dataclass
 
 from posthouse.core.envelope import Recipient
-from posthouse.core.mail import AttemptRow, MailRecipient
+from posthouse.core.mail import AttemptRow, MailRecipient, content_size
 from posthouse.core.outcome import RecipientResult, Result, ServerAnswer, Stage, Transaction
 from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.active import Parcel

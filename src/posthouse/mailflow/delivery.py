@@ -18,6 +18,7 @@ from posthouse.core.mail import (
     MailId,
     MailRecipient,
     RecipientState,
+    Stage,
     TrailEntry,
 )
 from posthouse.core.outcome import RecipientResult, Result
@@ -26,9 +27,10 @@ from posthouse.mailflow.active import ActiveQueue, NextHop, Parcel, parcels
 from posthouse.mailflow.addressing import Settled, Walk, Walked
 from posthouse.mailflow.early import CommitUnderWay
 from posthouse.mailflow.notices import Generated, Notices
+from posthouse.mailflow.recording import record
 from posthouse.mailflow.servers import Servers, Wake
 from posthouse.mailflow.settling import ends_and_deferrals, settled
-from posthouse.ports import UNLOCK_LOGIN, Acted, Age, LeaseLost, Outcome, QueueCommand, Tools
+from posthouse.ports import UNLOCK_LOGIN, Acted, Age, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings
 from posthouse.telemetry import DeliveryLog, logger
 
@@ -385,8 +387,9 @@ class Delivery:
             passed = [{"server": server, "why": why} for server, why in walked.passed_over]
             trail.append(TrailEntry(now, "passed-over", {"servers": passed}))
         generated = [(self.admit(own), entries) for own, entries in generated]
-        await self._record(
-            Outcome(mail, changed, walked.attempts, tuple(trail), tuple([(m, tuple(t)) for m, t in generated]))
+        await record(
+            self._tools.spool,
+            Outcome(mail, changed, walked.attempts, tuple(trail), tuple([(m, tuple(t)) for m, t in generated])),
         )
         for own, _ in generated:
             self.enqueue(own)
@@ -407,30 +410,6 @@ class Delivery:
                 found.result.reply,
             )
 
-    async def _record(self, outcome: Outcome) -> None:
-        """Commits; tries again while the disk refuses, for the next hop's 250 must not be forgotten."""
-        pause = 0.5
-        while True:
-            error = await self._commit(outcome)
-            if error is None:
-                return
-            if isinstance(error, LeaseLost):
-                log.warning("lease lost, result void", id=outcome.mail.id)
-                return
-            log.error("result not stored, trying again", id=outcome.mail.id, error=repr(error))
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 30.0)
-
-    def _commit(self, outcome: Outcome) -> "asyncio.Future[Exception | None]":
-        future: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-        def done(error: Exception | None) -> None:
-            if not future.done():
-                future.set_result(error)
-
-        self._tools.spool.record(outcome, done)
-        return future
-
     # --- operators' commands -----------------------------------------------------------------------------
 
     async def command(self, command: QueueCommand) -> Acted:
@@ -445,7 +424,7 @@ class Delivery:
         if command.kind in ("hold", "reroute", "delete"):
             for parcel in self._queue.take_out(lambda parcel: _concerns(command, parcel)):
                 back = tuple([replace(r, state=RecipientState.QUEUED, due_at=now) for r in parcel.recipients])
-                await self._record(Outcome(parcel.mail, back))
+                await record(self._tools.spool, Outcome(parcel.mail, back))
         acted = await self._tools.spool.act(command, now)
         if command.kind in ("retry", "release", "reroute"):
             if command.kind == "retry" and not command.mails:
@@ -473,4 +452,5 @@ def _is_old(profile: str, age: Age, parcel: Parcel) -> bool:
 
 
 def _active(mail: Mail) -> tuple[MailRecipient, ...]:
-    return tuple([r for r in mail.recipients if r.state is RecipientState.ACTIVE])
+    """Those that are to be relayed now; what is to be scanned is none of this module's business."""
+    return tuple([r for r in mail.recipients if r.state is RecipientState.ACTIVE and r.stage is Stage.RELAY])

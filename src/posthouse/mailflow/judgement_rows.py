@@ -138,9 +138,7 @@ def _recipient(
             return settled(mail, recipient, found, now, limits), found
 
 
-def _decided(
-    judged: Judged, recipients: Sequence[MailRecipient], version: int | None, now: float
-) -> TrailEntry:
+def _decided(judged: Judged, recipients: Sequence[MailRecipient], version: int | None, now: float) -> TrailEntry:
     disposition = judged.disposition
     detail: dict[str, object] = {
         "recipients": [r.seq for r in recipients],

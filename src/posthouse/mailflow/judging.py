@@ -97,7 +97,14 @@ class Judge:
         return await self._tools.examiner.examine(content, self.settings.limits.examination)
 
     async def judge(
-        self, mail: Mail, rule: Rule, addresses: Sequence[str], examined: Examined, inventory: Inventory, *, may_reject: bool
+        self,
+        mail: Mail,
+        rule: Rule,
+        addresses: Sequence[str],
+        examined: Examined,
+        inventory: Inventory,
+        *,
+        may_reject: bool,
     ) -> Judged:
         """`addresses`: the recipients that it is for. Raises ExaminationFailed, ExaminerUnavailable, and OSError if
         the disk refuses a new content."""

@@ -1,6 +1,10 @@
 """THE LINE: what happens to a mail from the final dot to its next hop, one function a stage.
 
-received -> loop check -> policy -> (scan: not built yet) -> spool, durable -> 250 -> delivery -> history
+received -> loop check -> policy -> [scan before acceptance] -> spool, durable -> 250 -> [scan] -> delivery -> history
+
+What a rule has scanned is stored at `Stage.SCAN`, where no delivery finds it; `scanning` takes it from there. A rule
+with `when = "before-accept"` has its mail judged before the reply to the final dot, within its deadline; past it the
+mail is accepted and scanned as any other.
 
 `Pipeline` is the `ports.Reception` of the receiver. Every refusal is a reply; whatever goes wrong inside is
 451 4.3.0 with an id that the log repeats (design section 3, internal trouble).
@@ -12,10 +16,12 @@ from collections.abc import Callable
 from posthouse.core import trace
 from posthouse.core.envelope import Envelope, Recipient, SessionFacts
 from posthouse.core.inventory import Inventory
-from posthouse.core.mail import Content, Mail, MailId, MailRecipient, TrailEntry
+from posthouse.core.mail import Content, Mail, MailId, MailRecipient, Stage, TrailEntry
 from posthouse.core.policy import Decision, reasons_json
 from posthouse.core.smtp_reply import Reply, reply
+from posthouse.mailflow.before_accept import BeforeAccept, Early, deadline
 from posthouse.mailflow.delivery import Delivery
+from posthouse.mailflow.scanning import Scanning
 from posthouse.ports import ContentSink, ReceivedContent, Tools
 from posthouse.settings import NodeSettings
 from posthouse.telemetry import logger
@@ -31,9 +37,13 @@ POLICY_CHANGED = reply(451, "4.3.0", "The policy changed during the transaction,
 class Pipeline:
     """One worker's line; `inventory` and `settings` are swapped whole on reload."""
 
-    def __init__(self, tools: Tools, settings: NodeSettings, inventory: Inventory, delivery: Delivery) -> None:
+    def __init__(
+        self, tools: Tools, settings: NodeSettings, inventory: Inventory, delivery: Delivery, scanning: Scanning
+    ) -> None:
         self._tools = tools
         self._delivery = delivery
+        self._scanning = scanning
+        self._before = BeforeAccept(scanning, tools.clock)
         self.settings = settings
         self.inventory = inventory
         self.received = 0
@@ -71,11 +81,22 @@ class Pipeline:
             done(refusal)
             return
         mail = self._build(session, envelope, content, decisions)
+        trail = self._trail(mail, content, decisions)
+        seconds = deadline([decision.rule for decision in decisions])
+        if seconds is None:
+            self._store(Early(mail, tuple(trail)), done)
+        else:
+            self._before.judge(mail, trail, seconds, lambda early: self._store(early, done))
+
+    def _store(self, early: Early, done: Callable[[Reply], None]) -> None:
+        """Into the spool; from the commit on the mail is ours, or refused with a reply."""
+        mail = self._scanning.admit(self._delivery.admit(early.mail))
         self._tools.spool.accept(
             mail,
-            self._trail(mail, content, decisions),
-            lambda error: self._stored(mail, error, done),
+            early.trail,
+            lambda error: self._stored(mail, early, error, done),
             lambda: self._delivery.begin_early(mail),
+            early.findings,
         )
 
     # --- stages ----------------------------------------------------------------------------------------
@@ -105,23 +126,21 @@ class Pipeline:
             self._recipient(seq, offered, decision, version, now)
             for seq, (offered, decision) in enumerate(zip(envelope.recipients, decisions, strict=True))
         )
-        return self._delivery.admit(
-            Mail(
-                id=mail_id,
-                received_at=now,
-                session=session,
-                reverse_path=envelope.reverse_path,
-                body=envelope.body,
-                smtputf8=envelope.smtputf8,
-                ret=envelope.ret,
-                envid=envelope.envid,
-                trace_field=self._received_field(session, envelope, mail_id, now),
-                contents=tuple(contents),
-                recipients=recipients,
-                size=content.size,
-                subject=trace.header_value(content.header, "Subject"),
-                message_id=trace.header_value(content.header, "Message-ID"),
-            )
+        return Mail(
+            id=mail_id,
+            received_at=now,
+            session=session,
+            reverse_path=envelope.reverse_path,
+            body=envelope.body,
+            smtputf8=envelope.smtputf8,
+            ret=envelope.ret,
+            envid=envelope.envid,
+            trace_field=self._received_field(session, envelope, mail_id, now),
+            contents=tuple(contents),
+            recipients=recipients,
+            size=content.size,
+            subject=trace.header_value(content.header, "Subject"),
+            message_id=trace.header_value(content.header, "Message-ID"),
         )
 
     def _received_field(self, session: SessionFacts, envelope: Envelope, mail_id: MailId, now: float) -> bytes:
@@ -133,11 +152,14 @@ class Pipeline:
         own = self.settings.own_mail
         rule = decision.rule
         profile = rule.relay_profile if rule is not None else (own.profile if own else "")
+        # Mail to our own postmaster that no rule matches is scanned by the strictest of all (design section 3).
+        examines = rule if rule is not None else self.inventory.policy.strictest_scan
         return MailRecipient(
             seq=seq,
             address=decision.address,
-            rule=rule.name if rule is not None else "",
+            rule=examines.name if examines is not None else "",
             profile=profile,
+            stage=Stage.SCAN if examines is not None and examines.examined else Stage.RELAY,
             version=version,
             due_at=now,
             notify=offered.notify,
@@ -164,15 +186,35 @@ class Pipeline:
         }
         return [TrailEntry(mail.received_at, "received", received), TrailEntry(mail.received_at, "matched", matched)]
 
-    def _stored(self, mail: Mail, error: Exception | None, done: Callable[[Reply], None]) -> None:
-        """After the commit: 250, and the mail goes on in memory."""
+    def _stored(self, mail: Mail, early: Early, error: Exception | None, done: Callable[[Reply], None]) -> None:
+        """After the commit: 250, and the mail goes on in memory; or the reply that the scan called for."""
+        early.release()
         if error is not None:
             self._delivery.withdraw(mail)
+            self._scanning.withdraw(mail)
             done(self._trouble(mail, error))
             return
-        self.received += 1
-        done(Reply(250, (f"queued as {mail.id}",), "2.0.0"))
+        if early.refusal is not None:
+            done(early.refusal)
+        else:
+            self.received += 1
+            done(Reply(250, (f"queued as {mail.id}",), "2.0.0"))
         self._delivery.enqueue(mail)
+        self._scanning.enqueue(mail)
+        for own, trail in early.generated:
+            self._store_own(self._delivery.admit(own), trail)
+
+    def _store_own(self, own: Mail, trail: list[TrailEntry]) -> None:
+        """A notice about a mail that is stored by now."""
+
+        def stored(error: Exception | None) -> None:
+            if error is None:
+                self._delivery.enqueue(own)
+                return
+            log.error("notice not stored", id=own.id, error=repr(error))
+            self._delivery.withdraw(own)
+
+        self._tools.spool.accept(own, trail, stored)
 
     def _trouble(self, mail: Mail, error: Exception) -> Reply:
         log.error("mail not stored", id=mail.id, error=repr(error))

@@ -9,7 +9,7 @@ Source: design section 3; issue 6, items 4, 5 and 10.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from posthouse.core.announcements import Case
@@ -27,6 +27,7 @@ from posthouse.core.mail import (
 from posthouse.core.outcome import RecipientResult, Result
 from posthouse.core.rule import Rule
 from posthouse.core.scan import Verdict
+from posthouse.core.scan_section import When
 from posthouse.mailflow.addressing import Settled
 from posthouse.mailflow.delivery import Delivery
 from posthouse.mailflow.judgement_rows import Rows, put_off, rows_of, with_sealed
@@ -53,6 +54,8 @@ LATER_SECONDS = 60.0
 
 Line = tuple[str, ...]
 """Scan profiles, in order: mails with the same ones wait for the same scanners."""
+Judgement = tuple[Judged, Sequence[MailRecipient]]
+"""Of one rule, with the recipients that it is for."""
 
 
 @dataclass(slots=True)
@@ -225,12 +228,12 @@ class Scanning:
         """Senders are owed the delay DSN, and the failure DSN at the end, also of mail that cannot be scanned now."""
         now, limits = self._tools.clock.now(), self.settings.limits
         age = Age(untold_before=now - limits.delay_seconds, before=now - limits.lifetime_seconds)
-        old = [mail for mail in self._take_out(lambda mail: _is_old(mail, age))]
+        old = self._take_out(lambda mail: _is_old(mail, age))
         old += await self._tools.spool.take_unscanned(now, REFILL_MAILS, limits.memory_octets // SHARE, age)
         for mail in old:
             found = Settled(RecipientResult(Result.WAITS, "not scanned yet: no scanner may be asked", "4.3.0"), "")
             changed = tuple([settled(mail, r, found, now, limits) for r in _to_scan(mail)])
-            await self._record(mail, changed, dict.fromkeys([r.seq for r in changed], found), now)
+            await self._record(_Decided(mail, changed, dict.fromkeys([r.seq for r in changed], found)), now)
 
     async def stop(self, seconds: float) -> None:
         """Lets scans under way end for at most `seconds`; the rest is taken up again at the next start."""
@@ -248,7 +251,7 @@ class Scanning:
         for mail in self._take_out(lambda mail: _concerns(command, mail)):
             await self._back(mail, self._tools.clock.now())
 
-    def _take_out(self, wanted) -> list[Mail]:  # type: ignore[no-untyped-def]
+    def _take_out(self, wanted: Callable[[Mail], bool]) -> list[Mail]:
         out: list[Mail] = []
         for waiting in self._lines.values():
             chosen = [mail for mail in waiting.mails if wanted(mail)]
@@ -264,31 +267,35 @@ class Scanning:
     # --- one mail ----------------------------------------------------------------------------------------
 
     async def _scan(self, mail: Mail) -> None:
-        judgements: list[tuple[Judged, Sequence[MailRecipient]]] = []
+        judgements: list[Judgement] = []
         try:
-            judgements = await self.judgements(mail, may_reject=False)
-            await self._carry_out(mail, judgements)
-        except ExaminationFailed as error:
-            log.warning("examination failed", id=mail.id, why=str(error))
-            await self._put_off(mail, f"not scanned: {error}", blame=True)
-        except (ExaminerUnavailable, ContentUnreadable, SecretUnreadable, OSError) as error:
-            log.error("not scanned", id=mail.id, why=str(error))
-            await self._put_off(mail, f"not scanned: {error}", blame=False)
-        except Exception as error:
-            # A bug of ours: the mail waits as one that cannot be scanned, and is never taken for clean.
-            log.exception("scan failed", id=mail.id)
-            await self._put_off(mail, f"not scanned: {type(error).__name__}", blame=True)
+            try:
+                judgements = await self.judgements(mail, may_reject=False)
+                decided = await self._decided(mail, judgements)
+            except ExaminationFailed as error:
+                log.warning("examination failed", id=mail.id, why=str(error))
+                decided = self._put_off(mail, str(error), blame=True)
+            except (ExaminerUnavailable, ContentUnreadable, SecretUnreadable, OSError) as error:
+                log.error("not scanned", id=mail.id, why=str(error))
+                decided = self._put_off(mail, str(error), blame=False)
+            except Exception as error:
+                # A bug of ours: the mail waits as one that cannot be scanned, and is never taken for clean.
+                log.exception("scan failed", id=mail.id)
+                decided = self._put_off(mail, type(error).__name__, blame=True)
+            await self._record(decided, self._tools.clock.now())
         finally:
             for judged, _ in judgements:
                 judged.release()
             self._hold(-1, -_octets(mail))
 
-    async def judgements(self, mail: Mail, *, may_reject: bool) -> list[tuple[Judged, Sequence[MailRecipient]]]:
-        """Of each rule whose recipients are to be scanned. Raises as `Judge.judge`."""
+    async def judgements(self, mail: Mail, *, may_reject: bool, before_accept: bool = False) -> list[Judgement]:
+        """Of each rule whose recipients are to be scanned; `before_accept`: of those only that want it then. Raises as
+        `Judge.judge`."""
         groups: dict[str, list[MailRecipient]] = {}
         for recipient in _to_scan(mail):
-            groups.setdefault(recipient.rule, []).append(recipient)
-        found: list[tuple[Judged, Sequence[MailRecipient]]] = []
+            if not before_accept or _wants_it_early(self._rule(recipient.rule)):
+                groups.setdefault(recipient.rule, []).append(recipient)
+        found: list[Judgement] = []
         examined = await self._judge.examine(mail.contents[_to_scan(mail)[0].version])
         try:
             for name, recipients in groups.items():
@@ -309,9 +316,7 @@ class Scanning:
             examined.close()
         return found
 
-    async def rows(
-        self, mail: Mail, judgements: Sequence[tuple[Judged, Sequence[MailRecipient]]], now: float
-    ) -> tuple[Rows, list[Generated]]:
+    async def rows(self, mail: Mail, judgements: Sequence[Judgement], now: float) -> tuple[Rows, list[Generated]]:
         """What is to be stored, and notices. Raises OSError, ContentUnreadable and SecretUnreadable where the original
         cannot be sealed for the quarantine."""
         rows = rows_of(mail, judgements, now, self.settings.limits)
@@ -330,66 +335,67 @@ class Scanning:
                 trail += told
         return replace(rows, trail=(*rows.trail, *trail)), generated
 
-    async def _carry_out(self, mail: Mail, judgements: Sequence[tuple[Judged, Sequence[MailRecipient]]]) -> None:
-        now = self._tools.clock.now()
-        rows, generated = await self.rows(mail, judgements, now)
-        changed = tuple([r for r in rows.mail.recipients if r.seq in {s.seq for s in _to_scan(mail)}])
-        admitted = self._delivery.admit(replace(rows.mail, recipients=changed))
-        await self._record(admitted, admitted.recipients, rows.settled, now, rows=rows, generated=generated)
-        self._delivery.enqueue(admitted)
+    async def _decided(self, mail: Mail, judgements: Sequence[Judgement]) -> "_Decided":
+        rows, generated = await self.rows(mail, judgements, self._tools.clock.now())
+        meant = {recipient.seq for recipient in _to_scan(mail)}
+        changed = tuple([recipient for recipient in rows.mail.recipients if recipient.seq in meant])
+        return _Decided(rows.mail, changed, rows.settled, rows, tuple(generated))
 
-    async def _put_off(self, mail: Mail, why: str, *, blame: bool) -> None:
-        now = self._tools.clock.now()
-        changed, told = put_off(mail, _to_scan(mail), why, now, self.settings.limits, blame=blame)
-        await self._record(mail, changed, told, now)
+    def _put_off(self, mail: Mail, why: str, *, blame: bool) -> "_Decided":
+        now, limits = self._tools.clock.now(), self.settings.limits
+        changed, told = put_off(mail, _to_scan(mail), f"not scanned: {why}", now, limits, blame=blame)
+        return _Decided(mail, changed, told)
 
-    async def _record(
-        self,
-        mail: Mail,
-        changed: tuple[MailRecipient, ...],
-        told: "dict[int, Settled] | object",
-        now: float,
-        *,
-        rows: Rows | None = None,
-        generated: Sequence[Generated] = (),
-    ) -> None:
-        """One commit, with the DSNs that are called for; one log line for each recipient that does not go on."""
-        settled_: dict[int, Settled] = dict(told)  # type: ignore[call-overload]
-        self._log(mail, changed, now)
-        owed = tuple([r for r in changed if r.seq in settled_])
-        dsns: list[Generated] = []
-        trail: list[TrailEntry] = list(rows.trail) if rows is not None else []
+    async def _record(self, decided: "_Decided", now: float) -> None:
+        """One commit, with the DSNs that are called for; what is to be relayed goes on in memory."""
+        rows, changed, trail = decided.rows, decided.changed, list[TrailEntry]()
+        owed = tuple([r for r in changed if r.seq in decided.told])
+        generated = list(decided.generated)
+        if rows is not None:
+            trail += rows.trail
         if owed:
             trail += ends_and_deferrals(owed, now)
-            dsns, owed, more = Notices(self.settings, self._tools).called_for(mail, owed, settled_, now)
-            trail += more
-        by_seq = {r.seq: r for r in owed}
-        changed = tuple([by_seq.get(r.seq, r) for r in changed])
-        own = [(self._delivery.admit(each), tuple(entries)) for each, entries in (*dsns, *generated)]
-        await record(
-            self._tools.spool,
-            Outcome(
-                mail,
-                changed,
-                trail=tuple(trail),
-                generated=tuple(own),
-                contents=rows.contents if rows is not None else (),
-                findings=rows.findings if rows is not None else None,
-            ),
-        )
-        for each, _ in own:
-            self._delivery.enqueue(each)
+            notices = Notices(self.settings, self._tools)
+            dsns, owed, told = notices.called_for(decided.mail, owed, decided.told, now)
+            generated, trail = [*generated, *dsns], [*trail, *told]
+            by_seq = {r.seq: r for r in owed}
+            changed = tuple([by_seq.get(r.seq, r) for r in changed])
+        mail = self._delivery.admit(replace(decided.mail, recipients=changed))
+        own = tuple([(self._delivery.admit(each), tuple(entries)) for each, entries in generated])
+        outcome = Outcome(mail, mail.recipients, trail=tuple(trail), generated=own)
+        if rows is not None:
+            outcome = replace(outcome, contents=rows.contents, findings=rows.findings)
+        self._log(mail, now)
+        stored = await record(self._tools.spool, outcome)
+        for each in (mail, *(each for each, _ in own)):
+            if stored:
+                self._delivery.enqueue(each)
+            else:
+                self._delivery.withdraw(each)
 
-    def _log(self, mail: Mail, changed: Sequence[MailRecipient], now: float) -> None:
-        for recipient in changed:
+    def _log(self, mail: Mail, now: float) -> None:
+        for recipient in mail.recipients:
             if recipient.stage is Stage.RELAY and recipient.state in (RecipientState.ACTIVE, RecipientState.QUEUED):
                 continue
-            waits = recipient.state is RecipientState.QUEUED
-            event = "deferred" if waits else recipient.state.value
-            age = now - mail.received_at
-            self._results.result(
-                now, mail.id, mail.reverse_path, recipient.address, "none", event, "", age, recipient.detail
-            )
+            event = "deferred" if recipient.state is RecipientState.QUEUED else recipient.state.value
+            age, why = now - mail.received_at, recipient.detail
+            self._results.result(now, mail.id, mail.reverse_path, recipient.address, "none", event, "", age, why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What is to be recorded of one mail."""
+
+    mail: Mail
+    changed: tuple[MailRecipient, ...]
+    told: Mapping[int, Settled]
+    """Of those that wait or have failed."""
+    rows: Rows | None = None
+    generated: tuple[Generated, ...] = ()
+
+
+def _wants_it_early(rule: Rule | None) -> bool:
+    return rule is not None and rule.scan is not None and rule.scan.when is When.BEFORE_ACCEPT
 
 
 def _rule_gone(name: str) -> Judged:
