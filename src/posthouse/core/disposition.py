@@ -1,13 +1,13 @@
 """What is done with a mail by what the scanners and the rule's own filters found in it. Pure.
 
-| Found | Then |
-| --- | --- |
-| a verdict of `ACTIONS` whose action ends the mail (quarantine, discard, reject) | that action; of several such verdicts the strictest decides |
-| no verdict (failed), for any item | `on_failed`, or `on_errors` of its cause; of several quarantine, fail, retry, bypass in this order |
-| a verdict whose action is strip | its parts are taken out; where no part has it, quarantine |
-| a verdict whose action is mark | the mail goes on, marked |
-| sanitized | its parts are replaced |
-| else | the mail goes on |
+1. A verdict of `ACTIONS` whose action ends the mail (quarantine, discard, reject): that action; of several such
+   verdicts the strictest decides.
+2. No verdict (failed) for any item: `on_failed`, or `on_errors` of its cause; of several quarantine comes before fail,
+   retry, bypass.
+3. A verdict whose action is strip: its parts are taken out; where no part has it, quarantine.
+4. A verdict whose action is mark: the mail goes on, marked.
+5. Sanitized: its parts are replaced.
+6. Else the mail goes on as it is.
 
 A threat that is known decides at once, whatever another scanner failed to tell; but nothing goes on, not even less
 its bad parts, while a scanner that was asked has not answered. `reject` exists before acceptance only: after it the

@@ -20,7 +20,7 @@ from posthouse.core.announcements import (
 )
 from posthouse.core.faults import Fault
 from posthouse.core.fields import FieldSpec, FieldType, Values, join, name_key, read, shown
-from posthouse.core.part_filter import PartFilter, parse_name_filter, parse_type_filter
+from posthouse.core.part_filter import PartFilter, parse_filter
 from posthouse.core.scan import Failure, Verdict
 
 
@@ -68,7 +68,7 @@ ACTIONS: Mapping[str, Verdict] = {
     "on_encrypted": Verdict.ENCRYPTED,
     "on_ambiguous": Verdict.AMBIGUOUS,
 }
-_CAUTIOUS = {verdict: OnVerdict.QUARANTINE for verdict in ACTIONS.values()}
+_CAUTIOUS = dict.fromkeys(ACTIONS.values(), OnVerdict.QUARANTINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +221,16 @@ def _profiles(values: Values, faults: list[Fault]) -> tuple[str, ...]:
 
 
 def _filters(values: Values, name: str, faults: list[Fault]) -> tuple[PartFilter, ...]:
-    parse = parse_name_filter if name == "block_names" else parse_type_filter
+    of_types = name == "block_types"
     found: list[PartFilter] = []
     for where, text in values.entries(name):
-        parsed = parse(text)
+        parsed = parse_filter(text)
         if isinstance(parsed, tuple):
             faults.append(Fault(where, shown(text), *parsed))
+        elif parsed.of_types != of_types:
+            rule = "This is a type." if parsed.of_types else "This is no type: those have a `/`."
+            other = "block_types" if parsed.of_types else "block_names"
+            faults.append(Fault(where, shown(text), rule, f"Write it under {other}."))
         else:
             found.append(parsed)
     return tuple(found)

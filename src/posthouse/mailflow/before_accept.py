@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from posthouse.core.disposition import Action
-from posthouse.core.mail import Mail, MailRecipient, RecipientState, Stage, TrailEntry
+from posthouse.core.mail import Mail, TrailEntry
 from posthouse.core.rule import Rule
 from posthouse.core.scan_section import When
 from posthouse.core.smtp_reply import Reply, reply

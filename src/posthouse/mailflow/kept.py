@@ -1,7 +1,7 @@
 """Operators' acts on kept mail: release, forward, rescan, pin, delete.
 
-Each act is one commit with the trail of the kept mail, fenced by its lease and by the number of the command, so that a
-mail is released once however many workers hear of it. What leaves is a mail of its own, with its own history: it
+Each act is one commit with the trail of the kept mail, fenced by its lease and by the number of the command, so that
+a mail is released once however many workers hear of it. What leaves is a mail of its own, with its own history: it
 passes no rule and no scan (design section 3, "Own mail"), keeps the reverse-path, and gets no DSN.
 
 A release leaves by the server profile that its recipients had, for that is where the mail would have gone; ADR 0011
@@ -10,6 +10,7 @@ Source: issue 6, items 6 and 7.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from posthouse.core.disposition import Action
@@ -35,6 +36,9 @@ _OURS = SessionFacts("", 0, "", "", "posthouse")
 
 class CannotAct(Exception):
     """Why it was not done; one sentence, which goes into the trail."""
+
+
+_NOT_DONE = (CannotAct, ExaminationFailed, ExaminerUnavailable, ContentUnreadable, SecretUnreadable, OSError)
 
 
 class KeptMail:
@@ -64,31 +68,25 @@ class KeptMail:
         return Acted(len(done), tuple(done))
 
     async def _act(self, act: KeptAct, kept: Kept, options: KeptOptions, command: QueueCommand) -> bool:
-        try:
-            match act:
-                case KeptAct.RELEASE:
-                    outcome = await self._release(kept, options, command.by)
-                case KeptAct.FORWARD:
-                    outcome = await self._forward(kept, options, command.by)
-                case KeptAct.RESCAN:
-                    outcome = await self._rescan(kept, options, command.by)
-                case KeptAct.PIN | KeptAct.UNPIN:
-                    outcome = self._pin(kept, command.by, pinned=act is KeptAct.PIN)
-                case KeptAct.DELETE:
-                    outcome = self._delete(kept, command.by)
-        except (
-            CannotAct,
-            ExaminationFailed,
-            ExaminerUnavailable,
-            ContentUnreadable,
-            SecretUnreadable,
-            OSError,
-        ) as why:
-            log.warning("not done", act=act.value, id=kept.mail.id, why=str(why))
-            detail: dict[str, object] = {"by": command.by, "act": act.value, "why": str(why)}
-            await self._record(Outcome(kept.mail, trail=(self._entry("refused", detail),)), command)
-            return False
-        return await self._record(outcome, command)
+        with ExitStack() as loose:
+            try:
+                match act:
+                    case KeptAct.RELEASE:
+                        outcome = await self._release(kept, options, command.by, loose)
+                    case KeptAct.FORWARD:
+                        outcome = await self._forward(kept, options, command.by, loose)
+                    case KeptAct.RESCAN:
+                        outcome = await self._rescan(kept, options, command.by, loose)
+                    case KeptAct.PIN | KeptAct.UNPIN:
+                        outcome = self._pin(kept, command.by, pinned=act is KeptAct.PIN)
+                    case KeptAct.DELETE:
+                        outcome = self._delete(kept, command.by)
+            except _NOT_DONE as why:
+                log.warning("not done", act=act.value, id=kept.mail.id, why=str(why))
+                detail: dict[str, object] = {"by": command.by, "act": act.value, "why": str(why)}
+                await self._record(Outcome(kept.mail, trail=(self._entry("refused", detail),)), command)
+                return False
+            return await self._record(outcome, command)
 
     async def _record(self, outcome: Outcome, command: QueueCommand) -> bool:
         own = tuple([(self._delivery.admit(mail), trail) for mail, trail in outcome.generated])
@@ -102,7 +100,7 @@ class KeptMail:
 
     # --- the acts ----------------------------------------------------------------------------------------
 
-    async def _release(self, kept: Kept, options: KeptOptions, by: str) -> Outcome:
+    async def _release(self, kept: Kept, options: KeptOptions, by: str, loose: ExitStack) -> Outcome:
         wanted = {name_key(address) for address in options.to}
         to = [
             r
@@ -111,9 +109,9 @@ class KeptMail:
         ]
         if not to:
             raise CannotAct("none of its recipients is in quarantine")
-        content = await self._original(kept)
+        content = await self._original(kept, loose)
         if options.cleaned:
-            content = await self._cleaned(kept, content)
+            content = await self._cleaned(kept, content, loose)
         recipients = [(r.address, self._profile(r)) for r in to]
         made, trail = self._mail(kept.mail, content, kept.mail.reverse_path, recipients, "release", by)
         detail: dict[str, object] = {
@@ -126,24 +124,22 @@ class KeptMail:
         entry = self._entry("quarantine-released", detail)
         return Outcome(kept.mail, trail=(entry,), generated=((made, (trail,)),))
 
-    async def _forward(self, kept: Kept, options: KeptOptions, by: str) -> Outcome:
+    async def _forward(self, kept: Kept, options: KeptOptions, by: str, loose: ExitStack) -> Outcome:
         own = self.settings.own_mail
         if own is None:
             raise CannotAct("the setting own_mail is not set: mail that posthouse makes cannot leave")
-        content = await self._original(kept)
+        content = await self._original(kept, loose)
         recipients = [(address, own.profile) for address in options.to]
         made, trail = self._mail(kept.mail, content, own.sender, recipients, "forward", by)
         detail: dict[str, object] = {"by": by, "mail": made.id, "to": list(options.to), "reason": options.reason}
         return Outcome(kept.mail, trail=(self._entry("quarantine-forwarded", detail),), generated=((made, (trail,)),))
 
-    async def _rescan(self, kept: Kept, options: KeptOptions, by: str) -> Outcome:
+    async def _rescan(self, kept: Kept, options: KeptOptions, by: str, loose: ExitStack) -> Outcome:
         rule = self._rule(kept)
         assert rule.scan is not None
         passwords = tuple(dict.fromkeys([*options.passwords, *rule.scan.passwords]))
-        judged = await self._judged(
-            kept, await self._original(kept), replace(rule, vault=None, scan=replace(rule.scan, passwords=passwords))
-        )
-        judged.release()
+        tried = replace(rule, vault=None, scan=replace(rule.scan, passwords=passwords))
+        judged = await self._judged(kept, await self._original(kept, loose), tried, loose)
         disposition = judged.disposition
         detail: dict[str, object] = {
             "by": by,
@@ -156,7 +152,7 @@ class KeptMail:
         clean = disposition.action is Action.DELIVER and not disposition.strip and not disposition.marked
         if not (options.release_if_clean and clean):
             return Outcome(kept.mail, trail=entries, findings=findings)
-        released = await self._release(kept, KeptOptions(reason="clean when scanned again"), by)
+        released = await self._release(kept, KeptOptions(reason="clean when scanned again"), by, loose)
         return replace(released, trail=(*entries, *released.trail), findings=findings)
 
     def _pin(self, kept: Kept, by: str, *, pinned: bool) -> Outcome:
@@ -171,14 +167,16 @@ class KeptMail:
 
     # --- what they need ----------------------------------------------------------------------------------
 
-    async def _original(self, kept: Kept) -> Content:
-        """As received, without its seal; for the next commit to claim."""
+    async def _original(self, kept: Kept, loose: ExitStack) -> Content:
+        """As received, without its seal; for the next commit to claim, else `loose` has it go."""
         sealed = next((content for content in kept.mail.contents if content.sealed), None)
         if sealed is None:
             raise CannotAct("its content is not in quarantine")
-        return await self._tools.spool.unseal(sealed)
+        content = await self._tools.spool.unseal(sealed)
+        loose.callback(self._tools.spool.drop, content)
+        return content
 
-    async def _cleaned(self, kept: Kept, content: Content) -> Content:
+    async def _cleaned(self, kept: Kept, content: Content, loose: ExitStack) -> Content:
         """Less all that the rule's scanners find bad now."""
         rule = self._rule(kept)
         assert rule.scan is not None
@@ -186,18 +184,19 @@ class KeptMail:
         scan = replace(
             rule.scan, on=strip, on_failed=OnFailed.RETRY, on_errors={}, quarantine=Where.INTERNAL, notices=()
         )
-        judged = await self._judged(kept, content, replace(rule, scan=scan, vault=None))
+        judged = await self._judged(kept, content, replace(rule, scan=scan, vault=None), loose)
         if judged.disposition.action is not Action.DELIVER:
-            judged.release()
             raise CannotAct(f"it cannot be cleaned: {judged.disposition.why}")
         return judged.content or content
 
-    async def _judged(self, kept: Kept, content: Content, rule: Rule) -> Judged:
+    async def _judged(self, kept: Kept, content: Content, rule: Rule, loose: ExitStack) -> Judged:
         mail = replace(kept.mail, contents=(content,))
         addresses = [r.address for r in kept.mail.recipients]
         examined = await self._judge.examine(content)
         try:
-            return await self._judge.judge(mail, rule, addresses, examined, self.inventory, may_reject=False)
+            judged = await self._judge.judge(mail, rule, addresses, examined, self.inventory, may_reject=False)
+            loose.callback(judged.release)
+            return judged
         finally:
             examined.close()
 

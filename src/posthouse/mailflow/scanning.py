@@ -1,8 +1,8 @@
 """Takes mail that is to be scanned, has it judged, records what comes of it, and hands on what is to be delivered.
 
 A mail waits in memory, in the line of the scan profiles that its rules name; a line whose scanner has no server that
-may be asked stands still, and nothing is written for it. What does not fit stays in the database at `Stage.SCAN`: that
-alone keeps it from being relayed, whatever becomes of this process. One mail that ends its examiner costs that
+may be asked stands still, and nothing is written for it. What does not fit stays in the database at `Stage.SCAN`:
+that alone keeps it from being relayed, whatever becomes of this process. One mail that ends its examiner costs that
 examiner, not the flow.
 Source: design section 3; issue 6, items 4, 5 and 10.
 """
@@ -289,8 +289,8 @@ class Scanning:
             self._hold(-1, -_octets(mail))
 
     async def judgements(self, mail: Mail, *, may_reject: bool, before_accept: bool = False) -> list[Judgement]:
-        """Of each rule whose recipients are to be scanned; `before_accept`: of those only that want it then. Raises as
-        `Judge.judge`."""
+        """Of each rule whose recipients are to be scanned; `before_accept`: of those only that want it then. Raises
+        as `Judge.judge`."""
         groups: dict[str, list[MailRecipient]] = {}
         for recipient in _to_scan(mail):
             if not before_accept or _wants_it_early(self._rule(recipient.rule)):
@@ -317,8 +317,8 @@ class Scanning:
         return found
 
     async def rows(self, mail: Mail, judgements: Sequence[Judgement], now: float) -> tuple[Rows, list[Generated]]:
-        """What is to be stored, and notices. Raises OSError, ContentUnreadable and SecretUnreadable where the original
-        cannot be sealed for the quarantine."""
+        """What is to be stored, and notices. Raises OSError, ContentUnreadable and SecretUnreadable where the
+        original cannot be sealed for the quarantine."""
         rows = rows_of(mail, judgements, now, self.settings.limits)
         if rows.kept:
             rows = with_sealed(rows, await self._tools.spool.seal(mail.contents[0]))

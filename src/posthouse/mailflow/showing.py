@@ -117,4 +117,4 @@ def _fewer(rows: Sequence[ScanRow]) -> tuple[ScanRow, ...]:
         return tuple(rows)
     bad = [row for row in rows if row.verdict != Verdict.CLEAN]
     clean = [row for row in rows if row.verdict == Verdict.CLEAN]
-    return tuple([*bad[:MOST_ROWS], *clean[: max(0, MOST_ROWS - len(bad))]])
+    return (*bad[:MOST_ROWS], *clean[: max(0, MOST_ROWS - len(bad))])
