@@ -27,13 +27,17 @@ _SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What came, without a body."""
+    """What came."""
 
     method: str
     path: str
     """With its query."""
     fields: Mapping[str, str]
     """By name in lower case."""
+    body: bytes = b""
+    """Of the length that its Content-Length tells."""
+    port: int = 0
+    """Of the client's end: the same for requests over one connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         fields = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, fields)
+        body = self.rfile.read(int(fields.get("content-length", "0")))
+        request = Request(self.command, self.path, fields, body, self.client_address[1])
         self.server.record.requests.append(request)
         response = self.server.respond(request)
         self.send_response(response.status)
@@ -118,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.server.ending.wait(_SECONDS)
             self.close_connection = True
+
+    do_POST = do_PATCH = do_PUT = do_DELETE = do_GET  # http.server's
 
     def finish(self) -> None:
         with contextlib.suppress(OSError, ValueError):

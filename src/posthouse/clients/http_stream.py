@@ -34,8 +34,13 @@ _UNREAD = 16 * 1024
 """Octets that wait to be read before the server has to wait."""
 _AT_ONCE = 2 * 1024
 """Octets that are looked at before others have their turn: they may be a hundred answers of one line each."""
+_FILE_AT_ONCE = 16 * 1024
+"""The same within a body that is expected to be long."""
 _MOST_OCTETS = 512 * 1024
 """Of one answer with all that is around its body: heads, answers before the answer (1xx), chunks' frames."""
+_INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
+"""How an answer begins after which another one comes (1xx)."""
+_INTERIM_OCTETS = len(_INTERIM[0])
 _CHECKED = {
     TlsVerify.VERIFY: Certificate.VERIFIED,
     TlsVerify.PINNED: Certificate.PINNED,
@@ -45,6 +50,14 @@ _CHECKED = {
 
 class NoAnswer(Exception):
     """The server gave no answer, or none over HTTP; the text is one sentence."""
+
+
+class TooSlow(NoAnswer):
+    """The time was up before the answer, or before its end."""
+
+
+class StaleConnection(NoAnswer):
+    """A kept connection had been closed by the server before the request came: nothing was answered over it."""
 
 
 class TlsFailed(Exception):
@@ -151,6 +164,9 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     _unread: bytearray = field(default_factory=bytearray)
     _taken: int = 0
     """Octets of the answer to the request written last."""
+    _most: int = _MOST_OCTETS
+    """Of them, at most."""
+    _at_once: int = _AT_ONCE
     _known: bool = False
     """It has begun to speak HTTP."""
     _ended: bool = False
@@ -186,6 +202,7 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
 
     def resume_writing(self) -> None:
         self._flows.set()
+        self._news.set()
 
     # --- httpcore2 ---------------------------------------------------------------------------------------
 
@@ -200,10 +217,12 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
             raise httpcore2.ReadTimeout(str(error)) from error
         if not self._known:
             self._look()
-        taken = bytes(self._unread[: min(max_bytes, _AT_ONCE)])
+        taken = bytes(self._unread[: min(max_bytes, self._at_once)])
         del self._unread[: len(taken)]
+        if not taken and not self._taken:
+            raise StaleConnection(LOST) from self._fault  # an earlier answer has come over it, for it is known
         self._taken += len(taken)
-        if self._taken > _MOST_OCTETS:
+        if self._taken > self._most:
             raise NoAnswer(TOO_LONG)
         if self._transport is not None and not self._ended and len(self._unread) <= _UNREAD:
             self._transport.resume_reading()
@@ -211,14 +230,24 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
             raise NoAnswer(BROKEN) from self._fault
         return taken
 
+    def expect(self, octets: int) -> None:
+        """The body of the answer under way may be so long."""
+        self._most, self._at_once = 2 * octets + _MOST_OCTETS, _FILE_AT_ONCE
+
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # httpcore2's
         if self._transport is None:
             raise httpcore2.WriteError(LOST)  # its answer may have come before
-        self._taken = 0
+        self._taken, self._most, self._at_once = 0, _MOST_OCTETS, _AT_ONCE
         self._transport.write(buffer)
         try:
             async with asyncio.timeout(timeout):
-                await self._flows.wait()
+                while not self._flows.is_set():
+                    self._news.clear()
+                    if self._ended or self._answers():
+                        # It has answered before it has the whole request and may read no more of it: httpcore2 reads
+                        # the answer after this, and the connection is not kept.
+                        raise httpcore2.WriteError(LOST)
+                    await self._news.wait()
         except TimeoutError as error:
             raise httpcore2.WriteTimeout(str(error)) from error
 
@@ -238,6 +267,10 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> object:
         """`is_readable`: while it is kept idle, that it can be used no more."""
         return (bool(self._unread) or self._ended) if info == "is_readable" else None
+
+    def _answers(self) -> bool:
+        """What is unread is the beginning of an answer."""
+        return len(self._unread) >= _INTERIM_OCTETS and not self._unread.startswith(_INTERIM)
 
     def _look(self) -> None:
         """At the first octets of the server."""
