@@ -35,19 +35,31 @@ class ExaminerUnavailable(Exception):
     """No examiner could be had: no fault of the mail; to be tried again later."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewContent:
+    """What `ContentSink.close` asks of a content that edits have made."""
+
+    size: int
+    """Octets unstuffed, without the final dot."""
+    header: bytes
+    """As `ports.ReceivedContent.header`."""
+
+
 class Examined(Protocol):
-    """What an examination gave; a context manager's value, gone with its end."""
+    """What an examination gave. Its places lie in the version of the content that was examined, counted without its
+    cuts: `octets` reads them so."""
 
     @property
     def examination(self) -> Examination: ...
 
-    def octets(self, item: Item) -> Octets: ...
+    def octets(self, item: Item) -> Octets:
+        """To be read before `close`; then ContentUnreadable, unless they are octets of the mail itself."""
 
-    async def edit(self, edits: Sequence[Edit], files: Sequence[Octets], sink: ContentSink) -> int:
+    async def edit(self, edits: Sequence[Edit], files: Sequence[Octets], sink: ContentSink) -> NewContent:
         """Carries out the edits, in their order, and writes the new content in wire form, final dot included, into
-        the sink; paths are those of the examination. `files` are what the numbers in edits mean. Returns the octets
-        as RFC 1870 counts them. Raises CannotEdit, ExaminationFailed, ExaminerUnavailable and, from the sink,
-        OSError."""
+        the sink, which the caller closes or releases. `files` are what the numbers in edits mean. Works after `close`
+        too, as long as the content is there. Raises CannotEdit, ExaminationFailed, ExaminerUnavailable,
+        ContentUnreadable and, from the sink, OSError."""
 
     def close(self) -> None:
         """Gives back files and memory. Safe to call twice."""
@@ -57,9 +69,11 @@ class Examiner(Protocol):
     """A pool of processes with limits of memory and time; one poison mail costs one process."""
 
     async def examine(self, content: Content, limits: ExaminationLimits) -> Examined:
-        """Raises ExaminationFailed, ExaminerUnavailable."""
+        """Of one version of a content, what it cuts left out. Raises ExaminationFailed, ExaminerUnavailable,
+        ContentUnreadable."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Ends all processes; whoever still waits gets ExaminerUnavailable."""
 
 
 # --- Scanners --------------------------------------------------------------------------------------------

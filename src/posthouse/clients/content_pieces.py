@@ -15,15 +15,17 @@ def content_octets(content: Content) -> int:
     return content.source.size - sum(end - start for start, end in content.cuts)
 
 
-def pieces(content: Content) -> Generator[bytes | memoryview, None, None]:
-    """The content, piece by piece. A file is opened at the first piece and closed at the last, or with the iterator.
+def pieces(content: Content, first: int = 0, last: int | None = None) -> Generator[bytes | memoryview, None, None]:
+    """The content, piece by piece, or its octets from `first` up to `last`, counted without the cuts. A file is
+    opened at the first piece and closed at the last, or with the iterator.
 
     Raises ContentUnreadable.
     """
+    kept = _kept(content) if last is None and not first else _window(content, first, last)
     match content.source:
         case InlineOctets(octets):
             view = memoryview(octets)
-            for start, end in _kept(content):
+            for start, end in kept:
                 for offset in range(start, end, PIECE_OCTETS):
                     yield view[offset : min(offset + PIECE_OCTETS, end)]
         case FileOctets(path):
@@ -32,7 +34,7 @@ def pieces(content: Content) -> Generator[bytes | memoryview, None, None]:
             except OSError as error:
                 raise ContentUnreadable(f"content cannot be read here: {error.strerror}") from error
             try:
-                for start, end in _kept(content):
+                for start, end in kept:
                     for offset in range(start, end, PIECE_OCTETS):
                         yield _read(descriptor, offset, min(PIECE_OCTETS, end - offset))
             finally:
@@ -56,3 +58,18 @@ def _kept(content: Content) -> Iterator[tuple[int, int]]:
         if position < start:
             yield position, start
         position = end
+
+
+def _window(content: Content, first: int, last: int | None) -> Iterator[tuple[int, int]]:
+    """What lies in the window, of the kept ranges."""
+    left = content_octets(content) if last is None else last
+    skipped = first
+    for start, end in _kept(content):
+        begin = start + min(skipped, end - start)
+        stop = min(end, start + left)
+        skipped -= begin - start
+        left -= end - start
+        if begin < stop:
+            yield begin, stop
+        if left <= 0:
+            return
