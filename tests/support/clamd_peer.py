@@ -30,11 +30,17 @@ class Clamd:
     code: int | None
     """What it ended with; None: it runs."""
     log: Path
+    process: "subprocess.Popen[bytes]"
 
 
 @contextmanager
-def clamd(signatures: Mapping[str, bytes]) -> Iterator[Clamd]:
-    """Runs with one signature by hash for each content; returns once it listens or has ended."""
+def clamd(
+    signatures: Mapping[str, bytes], *, markers: Mapping[str, bytes] | None = None, conf: str = ""
+) -> Iterator[Clamd]:
+    """Runs with one signature by hash for each content; returns once it listens or has ended.
+
+    `markers`: signatures of octets wherever they stand; `conf`: further lines of clamd.conf.
+    """
     program = need("clamd", "clamav-daemon")
     with peer_folder("clamd") as folder:
         port, socket, database = free_port(), folder / "clamd.ctl", folder / "db"
@@ -42,11 +48,14 @@ def clamd(signatures: Mapping[str, bytes]) -> Iterator[Clamd]:
         if signatures:
             lines = [f"{hashlib.md5(octets).hexdigest()}:{len(octets)}:{name}" for name, octets in signatures.items()]
             (database / "local.hdb").write_text("".join(f"{line}\n" for line in lines), "ascii")
+        if markers:
+            found = "".join(f"{name}:0:*:{octets.hex()}\n" for name, octets in markers.items())
+            (database / "local.ndb").write_text(found, "ascii")
         settings = folder / "clamd.conf"
         user = "User root\n" if os.geteuid() == 0 else ""
         settings.write_text(
             f"DatabaseDirectory {database}\nTCPSocket {port}\nTCPAddr 127.0.0.1\nLocalSocket {socket}\n"
-            f"Foreground yes\n{user}",
+            f"Foreground yes\n{user}{conf}",
             "ascii",
         )
         log = folder / "output.log"
@@ -56,7 +65,7 @@ def clamd(signatures: Mapping[str, bytes]) -> Iterator[Clamd]:
             )
         try:
             eventually(lambda: process.poll() is not None or socket.exists(), "clamd listens or has ended", 60)
-            yield Clamd(f"clamd://127.0.0.1:{port}", f"clamd://{socket}", process.poll(), log)
+            yield Clamd(f"clamd://127.0.0.1:{port}", f"clamd://{socket}", process.poll(), log, process)
         finally:
             process.terminate()
             try:

@@ -7,13 +7,12 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from posthouse.clients.connecting import NoConnection, no_answer, sentence_of
+from posthouse.clients.clamd_command import ask, open_streams, reached
 from posthouse.clients.tested_addresses import Listeners, addresses_to_test, connected_to_test
 from posthouse.core.clamd_reply import NOT_CLAMD, eicar_facts, pong, version_facts
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 
-_REPLY_OCTETS = 1024
 # In two parts, so that no scanner finds it here.
 _EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}" + b"$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 _STREAM = b"zINSTREAM\0" + len(_EICAR).to_bytes(4, "big") + _EICAR + bytes(4)
@@ -65,13 +64,7 @@ class ClamdTester:
 
 async def _connect(port: int, address: str, seconds: float) -> asyncio.StreamWriter:
     """Raises NoConnection."""
-    try:
-        async with asyncio.timeout(seconds):
-            _, writer = await _open(address, port)
-    except TimeoutError as error:
-        raise no_answer(seconds) from error
-    except OSError as error:
-        raise NoConnection(sentence_of(error) if port else f"socket {address}: {sentence_of(error)}") from error
+    _, writer = await reached(open_streams(address, port), address, port, seconds)
     return writer
 
 
@@ -84,7 +77,7 @@ async def _asked(
     said = f"C: {command.partition(bytes(1))[0].decode()}"
     try:
         async with asyncio.timeout_at(end):
-            reply = await _reply(command, *to)
+            reply = await ask(command, await open_streams(*to))
     except TimeoutError:
         return failed(name, loop.time() - began, "no reply within the time of the test", transcript=(said,))
     except (OSError, EOFError):
@@ -96,22 +89,3 @@ async def _asked(
     if fault:
         return failed(name, took, fault, facts, transcript)
     return StageResult(name, True, took, facts, transcript)
-
-
-async def _reply(command: bytes, address: str, port: int) -> str:
-    reader, writer = await _open(address, port)
-    try:
-        writer.write(command)
-        octets = await reader.readuntil(b"\0")
-    except asyncio.LimitOverrunError:
-        octets = b""  # too long for any reply of clamd
-    finally:
-        writer.close()
-    return octets.rstrip(b"\0\n").decode("ascii", "replace")
-
-
-async def _open(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Port 0: `address` is the path of a socket."""
-    if port:
-        return await asyncio.open_connection(address, port, limit=_REPLY_OCTETS)
-    return await asyncio.open_unix_connection(address, limit=_REPLY_OCTETS)
