@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posthouse import settings
-from posthouse.core import fields, inventory, limits, profile, rule, service_type
+from posthouse.core import (
+    announcements,
+    fields,
+    inventory,
+    limits,
+    profile,
+    rule,
+    scan_section,
+    service_type,
+    vault_section,
+)
 from posthouse.core.fields import FieldSpec, FieldType
 from posthouse.storage import secrets
 
@@ -24,6 +34,12 @@ SECTIONS: tuple[tuple[str, str, Sequence[FieldSpec]], ...] = (
     ("[[rules]]", "First match per recipient.", rule.RULE_FIELDS),
     ("match of a rule", "All given must match, any entry is enough.", rule.MATCH_FIELDS),
     ("relay of a rule", "The next hop.", rule.RELAY_FIELDS),
+    ("scan of a rule", "Which scanners are asked, and what is done: see scanning.md.", scan_section.SCAN_FIELDS),
+    ("on_errors of a scan", "Each is one of retry, fail, bypass, quarantine.", scan_section.ERROR_FIELDS),
+    ("headers of a scan", "Header fields that are added.", announcements.HEADER_FIELDS),
+    ("disclaimers of a scan", "Texts in the body.", announcements.DISCLAIMER_FIELDS),
+    ("notices of a scan", "Own mail about a scanned one.", announcements.NOTICE_FIELDS),
+    ("vault of a rule", "Which attachments a vault keeps.", vault_section.VAULT_FIELDS),
 )
 
 
@@ -60,8 +76,6 @@ def page() -> str:
     ]
     parts.append(f"| `{secrets.VARIABLE}` | keys of stored secrets, first of all places: see operations.md |  |")
     parts += _property_validation()
-    parts += ["", "## Not built yet", "", 'Valid, but refused with "not built yet" rather than ignored:', ""]
-    parts += [f"- rule: `{name}`" for name in rule.NOT_BUILT]
     return "\n".join(parts) + "\n"
 
 

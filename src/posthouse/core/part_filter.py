@@ -49,11 +49,16 @@ class PartFilter:
     """Folded: of SUFFIX what the name ends in, of TYPES `application/`, else the whole."""
     expression: _Expression | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def of_types(self) -> bool:
+        """It is compared with types, not with names."""
+        return self.kind in (FilterKind.TYPE, FilterKind.TYPES)
+
     def matches(self, item: Item) -> str:
         """Why this item is meant, in one sentence; empty if it is not. The mail as a whole never is."""
         if item.kind is ItemKind.MAIL:
             return ""
-        if self.kind in (FilterKind.TYPE, FilterKind.TYPES):
+        if self.of_types:
             found = next((name for name in item.types if self._is_type(name.lower())), "")
             return f"The type {found[:_SHOWN]} is filtered by {self.text}." if found else ""
         for name in item.names:

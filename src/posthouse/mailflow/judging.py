@@ -244,8 +244,8 @@ class _Case:
     async def _edit(self, examined: Examined, edits: Sequence[Edit], files: Sequence[Octets]) -> Content:
         sink = self._tools.open_content()
         self._sinks.append(sink)
-        size = await examined.edit(edits, files, sink)
-        return sink.close(size=size, header=b"", normalised=0).content
+        made = await examined.edit(edits, files, sink)
+        return sink.close(size=made.size, header=made.header, normalised=0).content
 
     def _last_edits(
         self, disposition: Disposition, kept: Sequence[tuple[str, ToUpload, Uploaded]]

@@ -8,7 +8,10 @@ from typing import Any
 
 from posthouse.core.fields import NAME_LENGTH, FieldSpec, FieldType
 from posthouse.core.profile import POOL_FIELDS, PROFILE_FIELDS
-from posthouse.core.rule import MATCH_FIELDS, NOT_BUILT, RELAY_FIELDS, RULE_FIELDS
+from posthouse.core.announcements import DISCLAIMER_FIELDS, HEADER_FIELDS, NOTICE_FIELDS
+from posthouse.core.rule import MATCH_FIELDS, RELAY_FIELDS, RULE_FIELDS
+from posthouse.core.scan_section import ERROR_FIELDS, SCAN_FIELDS
+from posthouse.core.vault_section import VAULT_FIELDS
 
 Schema = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
@@ -37,6 +40,7 @@ _SECRET: Schema = {
 }
 _PLAIN: Mapping[FieldType, Schema] = {
     FieldType.TEXT: {"type": "string"},
+    FieldType.LINES: {"type": "string"},
     FieldType.NAME: NAME,
     FieldType.INTEGER: {"type": "integer"},
     FieldType.BOOLEAN: {"type": "boolean"},
@@ -49,12 +53,15 @@ _PLAIN: Mapping[FieldType, Schema] = {
 _BOUNDS: Mapping[FieldType, tuple[str, str]] = {
     FieldType.TEXT: ("minLength", "maxLength"),
     FieldType.INTEGER: ("minimum", "maximum"),
+    FieldType.LINES: ("minLength", "maxLength"),
     FieldType.TEXTS: ("minItems", "maxItems"),
+    FieldType.TABLES: ("minItems", "maxItems"),
 }
 
 
-def object_schema(table: Sequence[FieldSpec], inner: Mapping[str, Sequence[FieldSpec]] | None = None) -> Schema:
-    """Of an object with the fields of `table`; `inner` has the tables of the objects in it. Null counts as absent."""
+def object_schema(table: Sequence[FieldSpec], **inner: Schema) -> Schema:
+    """Of an object with the fields of `table`; `inner`: of the objects in it, and in its lists. Null counts as
+    absent."""
     properties: Schema = {}
     for spec in table:
         found = dict(_PLAIN[spec.type])
@@ -63,8 +70,8 @@ def object_schema(table: Sequence[FieldSpec], inner: Mapping[str, Sequence[Field
                 found[word] = bound
         if spec.choices:
             found["enum"] = list(spec.choices)
-        if inner is not None and spec.name in inner:
-            found = object_schema(inner[spec.name])
+        if spec.name in inner:
+            found = {**found, "items": inner[spec.name]} if spec.type is FieldType.TABLES else inner[spec.name]
         properties[spec.name] = {**(found if spec.required else _or_null(found)), "description": spec.meaning}
     return {
         "type": "object",
@@ -130,11 +137,24 @@ PROBLEM: Schema = {
 }
 CHANGE = of(change={"enum": ["added", "removed", "changed", "moved"]}, field=TEXT, old=ANYTHING, new=ANYTHING)
 RULE = object_schema(
-    [spec for spec in RULE_FIELDS if spec.name not in NOT_BUILT], {"match": MATCH_FIELDS, "relay": RELAY_FIELDS}
+    RULE_FIELDS,
+    match=object_schema(MATCH_FIELDS),
+    relay=object_schema(RELAY_FIELDS),
+    scan=object_schema(
+        SCAN_FIELDS,
+        on_errors=object_schema(ERROR_FIELDS),
+        headers=object_schema(HEADER_FIELDS),
+        disclaimers=object_schema(DISCLAIMER_FIELDS),
+        notices=object_schema(NOTICE_FIELDS),
+    ),
+    vault=object_schema(VAULT_FIELDS),
 )
 # What else an answer tells of a profile stands beside its settings.
-PROFILE_ANSWER: Schema = {**object_schema(PROFILE_FIELDS, {"pool": POOL_FIELDS}), "additionalProperties": True}
-PROFILE = object_schema(PROFILE_FIELDS, {"pool": POOL_FIELDS})
+PROFILE_ANSWER: Schema = {
+    **object_schema(PROFILE_FIELDS, pool=object_schema(POOL_FIELDS)),
+    "additionalProperties": True,
+}
+PROFILE = object_schema(PROFILE_FIELDS, pool=object_schema(POOL_FIELDS))
 GIVEN_PROFILE = with_more(PROFILE, tested=ANYTHING)
 """What GET has answered can be sent back."""
 TESTED_PROFILE = with_more(GIVEN_PROFILE, mail_from=_or_null(TEXT), rcpt_to=_or_null(TEXT))
