@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from posthouse.app import Worker, after_reload
+from posthouse.app.serve import after_reload
+from posthouse.app.worker import Worker
 from posthouse.core.limits import Limits
 from posthouse.node import Boot
 from posthouse.settings import Address, ListenerSettings, NodeSettings

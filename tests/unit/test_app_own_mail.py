@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.app import apply_inventory_file
+from posthouse.app.inventory_file import apply_inventory_file
 from posthouse.core.faults import InvalidInput
 from posthouse.storage.open import open_shared
 

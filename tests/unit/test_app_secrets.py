@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.app import apply_inventory_file, load_inventory, warn_of_unused_key
+from posthouse.app.console_key import warn_of_unused_key
+from posthouse.app.inventory_file import apply_inventory_file
+from posthouse.app.stores import load_inventory
 from posthouse.core.faults import InvalidInput
 from posthouse.core.fields import Secret
 from posthouse.storage.open import SharedStore, open_shared

@@ -184,10 +184,11 @@ def test_a_start_is_refused_beside_processes_that_do_not_end(tmp_path: Path) -> 
 
 def test_a_child_that_hangs_when_its_supervisor_is_gone_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = (
-        "import threading; from posthouse import app, node; from posthouse.core.limits import Limits;"
+        "import threading; from posthouse import node; from posthouse.app import child;"
+        "from posthouse.core.limits import Limits;"
         "from posthouse.settings import NodeSettings; node.END_SECONDS = -0.9;"
         "settings = NodeSettings(hostname='mx.test', limits=Limits(drain_seconds=1));"
-        "app._listen_to_supervisor(settings, print, lambda: print('end', flush=True));"
+        "child.listen_to_supervisor(settings, print, lambda: print('end', flush=True));"
         "threading.Event().wait(60)"
     )
     ended = subprocess.run([sys.executable, "-c", hangs], stdin=subprocess.DEVNULL, capture_output=True, timeout=50)

@@ -55,7 +55,7 @@ def restore(
     Keys and users of now that the backup does not have are gone; keys revoked by now stay revoked. The audit log goes
     on, and mail stays as it is.
     """
-    from posthouse.app import renew_console_key
+    from posthouse.app.console_key import renew_console_key
 
     if not yes and not typer.confirm("Replace server profiles, rules, keys and users of now?", err=True):
         raise Stop(Exit.REFUSED, "Nothing was changed.")

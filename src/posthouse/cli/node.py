@@ -42,7 +42,7 @@ def serve(
     ] = False,
 ) -> None:
     """Run a node: receive, match, relay. `ready` on stdout once it does."""
-    from posthouse import app as composition
+    from posthouse.app.serve import serve as serve_node
 
     given = {
         "data_dir": data_dir,
@@ -51,7 +51,7 @@ def serve(
         "workers": None if workers is None else str(workers),
     }
     flags = {name: value for name, value in given.items() if value is not None}
-    raise typer.Exit(composition.serve(config, inventory, flags, prune))
+    raise typer.Exit(serve_node(config, inventory, flags, prune))
 
 
 def demo(

@@ -41,11 +41,11 @@ def shared_store(data_dir: str, database: str, *, make: bool = True) -> Iterator
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from posthouse import app as composition
+    from posthouse.app.stores import open_shared
 
     where = data_dir if database == "sqlite" else "the database"
     try:
-        store: Shared = composition.open_shared(data_dir, database, make=make)
+        store: Shared = open_shared(data_dir, database, make=make)
     except Exception as error:  # whatever keeps it from opening is a matter of the data dir
         raise Stop(Exit.FAULT, f"{where} cannot be opened: {_cause(error)}") from error
     try:

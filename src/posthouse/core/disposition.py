@@ -2,8 +2,8 @@
 
 1. A verdict of `ACTIONS` whose action ends the mail (quarantine, discard, reject): that action; of several such
    verdicts the strictest decides.
-2. No verdict (failed) for any item: `on_failed`, or `on_errors` of its cause; of several quarantine comes first, then fail,
-   retry, bypass.
+2. No verdict (failed) for any item: `on_failed`, or `on_errors` of its cause; of several quarantine comes first,
+   then fail, retry, bypass.
 3. A verdict whose action is strip: its parts are taken out; where no part has it, quarantine.
 4. A verdict whose action is mark: the mail goes on, marked.
 5. Sanitized: its parts are replaced.

@@ -6,9 +6,9 @@ Cross checks between fields are not told by a schema; their faults are (422).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from posthouse.core.announcements import DISCLAIMER_FIELDS, HEADER_FIELDS, NOTICE_FIELDS
 from posthouse.core.fields import NAME_LENGTH, FieldSpec, FieldType
 from posthouse.core.profile import POOL_FIELDS, PROFILE_FIELDS
-from posthouse.core.announcements import DISCLAIMER_FIELDS, HEADER_FIELDS, NOTICE_FIELDS
 from posthouse.core.rule import MATCH_FIELDS, RELAY_FIELDS, RULE_FIELDS
 from posthouse.core.scan_section import ERROR_FIELDS, SCAN_FIELDS
 from posthouse.core.vault_section import VAULT_FIELDS

@@ -2,7 +2,7 @@
 
 from benchmarks import stages
 
-_LOOP = "thread (7): MainThread;<module> (posthouse/app.py:1);Runner.run (asyncio/runners.py:118)"
+_LOOP = "thread (7): MainThread;<module> (posthouse/app/worker.py:1);Runner.run (asyncio/runners.py:118)"
 _SESSION = f"{_LOOP};Session._run (posthouse/inbound/session.py:181)"
 
 

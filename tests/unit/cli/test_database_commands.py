@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect
 
-from posthouse.app import leave_console_key
+from posthouse.app.console_key import leave_console_key
 from posthouse.cli.stores import operator
 from posthouse.storage.database import open_postgresql, open_sqlite
 from posthouse.storage.open import open_shared

@@ -116,9 +116,7 @@ def test_serve_hands_flags_on_and_returns_the_exit_code(cli: CommandLine, monkey
         calls.append((config, inventory, dict(flags), prune))
         return 1
 
-    from posthouse import app
-
-    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setattr("posthouse.app.serve.serve", serve)
     arguments = ["--config", "c.toml", "--inventory", "i.toml", "--smtp", "127.0.0.1:0", "--workers", "2", "--prune"]
     assert cli("serve", *arguments).code == 1
     assert calls == [("c.toml", "i.toml", {"smtp": "127.0.0.1:0", "workers": "2"}, True)]

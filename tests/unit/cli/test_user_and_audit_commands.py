@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from posthouse.app import open_shared
+from posthouse.app.stores import open_shared
 from support.command_line import CommandLine, command_line
 
 PASSWORD = "four words nobody joins"
