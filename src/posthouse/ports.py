@@ -204,9 +204,6 @@ class Spool(Protocol):
     async def unseal(self, content: Content) -> Content:
         """The other way, for a new mail. Raises as `seal`, and ContentUnreadable if it was tampered with."""
 
-    def drop(self, content: Content) -> None:
-        """A content of `seal` or `unseal` that no commit has claimed, and none will. Safe for one that was."""
-
     async def take_unscanned(self, now: float, limit: int, octets: int, age: "Age | None" = None) -> list[Mail]:
         """As `take_due`, of recipients at `Stage.SCAN`, whatever their profile; those at RELAY are not among them."""
 

@@ -18,7 +18,7 @@ from posthouse.core.envelope import SessionFacts
 from posthouse.core.fields import name_key
 from posthouse.core.inventory import Inventory
 from posthouse.core.kept_act import KeptAct, KeptOptions, options_of
-from posthouse.core.mail import Content, Mail, MailId, MailRecipient, RecipientState, Stage, TrailEntry, content_size
+from posthouse.core.mail import GONE, Content, Mail, MailId, MailRecipient, RecipientState, Stage, TrailEntry, content_size
 from posthouse.core.rule import Rule
 from posthouse.core.scan_section import ACTIONS, OnFailed, OnVerdict, Where
 from posthouse.mailflow.delivery import Delivery
@@ -169,11 +169,11 @@ class KeptMail:
 
     async def _original(self, kept: Kept, loose: ExitStack) -> Content:
         """As received, without its seal; for the next commit to claim, else `loose` has it go."""
-        sealed = next((content for content in kept.mail.contents if content.sealed), None)
+        sealed = next((each for each in kept.mail.contents if each.sealed and each != GONE), None)
         if sealed is None:
             raise CannotAct("its content is not in quarantine")
         content = await self._tools.spool.unseal(sealed)
-        loose.callback(self._tools.spool.drop, content)
+        loose.callback(self._tools.spool.discard, content)
         return content
 
     async def _cleaned(self, kept: Kept, content: Content, loose: ExitStack) -> Content:
