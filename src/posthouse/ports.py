@@ -127,7 +127,7 @@ class Outcome:
     command: int = 0
     """The operator's command that this carries out; 0: none. See `Spool.take_kept`."""
     forget: bool = False
-    """Deletes a kept content with its quarantine row: rows of history stay."""
+    """Deletes a kept content with its quarantine row: rows of history stay. Of an open mail only what is sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +203,9 @@ class Spool(Protocol):
 
     async def unseal(self, content: Content) -> Content:
         """The other way, for a new mail. Raises as `seal`, and ContentUnreadable if it was tampered with."""
+
+    def discard(self, content: Content) -> None:
+        """Forgets what `seal` or `unseal` made, where no outcome and no mail has claimed it. Safe for any other."""
 
     async def take_unscanned(self, now: float, limit: int, octets: int, age: "Age | None" = None) -> list[Mail]:
         """As `take_due`, of recipients at `Stage.SCAN`, whatever their profile; those at RELAY are not among them."""

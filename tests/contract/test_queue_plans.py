@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from posthouse.core.mail import RecipientState
+from posthouse.core.mail import RecipientState, Stage
+from posthouse.ports import QueueCommand
 from posthouse.storage.open import open_spool
 from support.flow import FakeClock, mail
 
@@ -40,7 +41,7 @@ def statements_seen() -> Iterator[list[Statement]]:
 
 
 def wait_elsewhere(database: Path) -> None:
-    """As many mails wait for three other next hops, one recipient each."""
+    """As many mails wait for three other next hops, one recipient each, and every third for its scan: due later."""
     tables: dict[str, dict[str, object]] = {"mail": {"open": 1}, "recipient": {"state": "queued"}}
     with sqlite3.connect(database) as connection:
         for table, values in tables.items():
@@ -55,8 +56,10 @@ def wait_elsewhere(database: Path) -> None:
                     if name in ("id", "mail_id")
                     else f"hop{number % 3}"
                     if name == "profile"
-                    else NOW - number
+                    else (NOW - number if number % 4 else NOW + 1 + number)
                     if name == "due_at"
+                    else ("relay" if number % 4 else "scan")
+                    if name == "stage"
                     else None
                     if name in ("lease_owner", "kept_since")
                     else values.get(name, b"" if kind == "BLOB" else "" if kind == "TEXT" else 0)
@@ -92,24 +95,37 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
         future: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         spool.accept(replace(one, recipients=queued), (), future.set_result)
         assert await future is None
+        future = asyncio.get_running_loop().create_future()
+        unscanned = mail("b@ours.example")
+        to_scan = tuple(replace(r, state=RecipientState.QUEUED, stage=Stage.SCAN) for r in unscanned.recipients)
+        spool.accept(replace(unscanned, recipients=to_scan), (), future.set_result)
+        assert await future is None
         wait_elsewhere(database)
         with statements_seen() as seen["next_due"]:
             due = await spool.next_due()
-        assert due == {"exchange": NOW, **{f"hop{n}": NOW - max(range(n, ELSEWHERE, 3)) for n in range(3)}}
+        waiting = {hop: [n for n in range(hop, ELSEWHERE, 3) if n % 4] for hop in range(3)}
+        assert due == {"exchange": NOW, **{f"hop{hop}": NOW - max(numbers) for hop, numbers in waiting.items()}}
         with statements_seen() as seen["wake"]:
             assert await spool.wake({"exchange", "other"}, NOW, 10) == 0
         with statements_seen() as seen["take_due"]:
             assert [m.id for m in await spool.take_due("exchange", NOW, 50, 1 << 30)] == [one.id]
+        with statements_seen() as seen["take_unscanned"]:
+            assert [m.id for m in await spool.take_unscanned(NOW, 50, 1 << 30)] == [unscanned.id]
+        with statements_seen() as seen["act"]:
+            assert (await spool.act(QueueCommand(1, "retry", "ann", (), "nowhere"), NOW)).recipients == 0
         await spool.close()
 
     asyncio.run(main())
     return {call: plans(database, statements) for call, statements in seen.items()}
 
 
-@pytest.mark.parametrize("call", ["take_due", "next_due"])
-def test_no_look_for_due_mail_reads_a_whole_table(looked: dict[str, dict[str, str]], call: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "index"),
+    [("take_due", "recipient_due"), ("next_due", "recipient_due"), ("take_unscanned", "recipient_unscanned")],
+)
+def test_no_look_for_due_mail_reads_a_whole_table(looked: dict[str, dict[str, str]], call: str, index: str) -> None:
     of_recipients = {sql: plan for sql, plan in looked[call].items() if "recipient" in sql}
-    assert any("recipient_due" in plan for plan in of_recipients.values())
+    assert any(index in plan for plan in of_recipients.values())
     for sql, plan in looked[call].items():
         assert not re.search(r"SCAN (recipient|mail|content|r|m)\b", plan), f"{sql}\n{plan}"
         assert "AUTOMATIC" not in plan, f"{sql}\n{plan}"
@@ -122,9 +138,17 @@ def test_mail_is_woken_by_its_own_index(looked: dict[str, dict[str, str]]) -> No
     assert not re.search(r"SCAN (recipient|mail)\b", plan), plan
 
 
-def test_the_oldest_due_are_found_without_sorting(looked: dict[str, dict[str, str]]) -> None:
-    by_age = {sql: plan for sql, plan in looked["take_due"].items() if "ORDER BY recipient.due_at" in sql}
+@pytest.mark.parametrize(
+    ("call", "index"), [("take_due", "recipient_due"), ("take_unscanned", "recipient_unscanned")]
+)
+def test_the_oldest_due_are_found_without_sorting(looked: dict[str, dict[str, str]], call: str, index: str) -> None:
+    by_age = {sql: plan for sql, plan in looked[call].items() if "ORDER BY recipient.due_at" in sql}
     assert by_age
     for sql, plan in by_age.items():
-        assert "recipient_due" in plan, f"{sql}\n{plan}"
+        assert index in plan, f"{sql}\n{plan}"
         assert "TEMP B-TREE" not in plan, f"{sql}\n{plan}"
+
+
+def test_a_command_reads_what_waits_only(looked: dict[str, dict[str, str]]) -> None:
+    for sql, plan in looked["act"].items():
+        assert not re.search(r"SCAN (recipient|mail)\b(?! USING)", plan), f"{sql}\n{plan}"

@@ -501,8 +501,8 @@ def test_looks_for_due_mail_use_the_index_of_due_mail(tmp_path: Path) -> None:
     with database.read() as connection:
         plan = connection.execute(
             text(
-                "EXPLAIN QUERY PLAN SELECT mail_id FROM recipient WHERE state = 'queued' AND profile = 'x' "
-                "AND due_at <= 1 ORDER BY due_at LIMIT 10"
+                "EXPLAIN QUERY PLAN SELECT mail_id FROM recipient WHERE state = 'queued' AND stage = 'relay' "
+                "AND profile = 'x' AND due_at <= 1 ORDER BY due_at LIMIT 10"
             )
         ).all()
     assert "recipient_due" in str(plan)

@@ -10,7 +10,7 @@ from posthouse.core.mail import Content, InlineOctets, Mail, MailId, MailRecipie
 from posthouse.core.outcome import Probed, RecipientResult, Result, ServerAnswer, Transaction
 from posthouse.core.profile import ServerProfile
 from posthouse.mailflow.delivery import Delivery
-from posthouse.ports import Acted, Age, ContentSink, Done, Outcome, QueueCommand, Tools
+from posthouse.ports import Acted, Age, ContentSink, Done, Findings, Kept, Outcome, QueueCommand, Tools
 from posthouse.settings import NodeSettings, OwnMail
 from posthouse.telemetry import DeliveryLog
 
@@ -49,8 +49,21 @@ class MemorySpool:
     renewals: list[bool] = field(default_factory=list)
     """The lease must be renewed so many times; what comes of each."""
 
+    found: list[tuple[MailId, Findings]] = field(default_factory=list)
+    unscanned: list[Mail] = field(default_factory=list)
+    kept: dict[MailId, Kept] = field(default_factory=dict)
+    leased: set[MailId] = field(default_factory=set)
+    """What `take_kept` has given away."""
+    obeyed: dict[MailId, int] = field(default_factory=dict)
+    discarded: list[Content] = field(default_factory=list)
+
     def accept(
-        self, mail: Mail, trail: Sequence[TrailEntry], done: Done, alone: Callable[[], None] = lambda: None
+        self,
+        mail: Mail,
+        trail: Sequence[TrailEntry],
+        done: Done,
+        alone: Callable[[], None] = lambda: None,
+        findings: Findings | None = None,
     ) -> None:
         if self.commits is not None:
             self.commits.append(done)
@@ -60,6 +73,8 @@ class MemorySpool:
             done(self.errors.pop(0))
             return
         self.accepted.append((mail, tuple(trail)))
+        if findings is not None:
+            self.found.append((mail.id, findings))
         done(None)
 
     def record(self, outcome: Outcome, done: Done) -> None:
@@ -67,7 +82,36 @@ class MemorySpool:
             done(self.errors.pop(0))
             return
         self.outcomes.append(outcome)
+        if outcome.findings is not None:
+            self.found.append((outcome.mail.id, outcome.findings))
+        if outcome.command:
+            self.obeyed[outcome.mail.id] = outcome.command
+        if outcome.forget:
+            self.kept.pop(outcome.mail.id, None)
+        self.leased.discard(outcome.mail.id)
         done(None)
+
+    async def seal(self, content: Content) -> Content:
+        return replace(content, sealed=True)
+
+    async def unseal(self, content: Content) -> Content:
+        return replace(content, sealed=False)
+
+    def discard(self, content: Content) -> None:
+        self.discarded.append(content)
+
+    async def take_unscanned(self, now: float, limit: int, octets: int, age: Age | None = None) -> list[Mail]:
+        taken, self.unscanned = self.unscanned[:limit], self.unscanned[limit:]
+        return taken
+
+    async def take_kept(self, mail_id: MailId, command: int) -> Kept | None:
+        if mail_id in self.leased or self.obeyed.get(mail_id, 0) >= command or mail_id not in self.kept:
+            return None
+        self.leased.add(mail_id)
+        return self.kept[mail_id]
+
+    async def give_back(self, mail_id: MailId) -> None:
+        self.leased.discard(mail_id)
 
     def open_content(self) -> ContentSink:
         raise NotImplementedError

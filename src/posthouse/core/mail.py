@@ -88,6 +88,10 @@ class Content:
     """Encrypted, for the quarantine: to be read with its key only (`storage.sealing`), never to be relayed."""
 
 
+GONE = Content(InlineOctets(b""), sealed=True)
+"""In the place of a version that has been deleted while a later one is kept: nothing to be read, nor relayed."""
+
+
 @dataclass(frozen=True, slots=True)
 class MailRecipient:
     """One recipient of one mail: rule, version, state (design section 3)."""
@@ -135,7 +139,7 @@ class Mail:
     trace_field: bytes
     """Our Received field, CRLF-terminated, written before the content when relaying."""
     contents: tuple[Content, ...]
-    """Indexed by version."""
+    """Indexed by version; `GONE` where one has been deleted and a later one has not."""
     recipients: tuple[MailRecipient, ...]
     size: int
     """Octets as RFC 1870 counts them: unstuffed, without trace_field and final dot."""
@@ -186,6 +190,7 @@ TRAIL_KINDS: dict[str, str] = {
     "retried": "by, recipients: made due now",
     "rerouted": "by, recipients, profile",
     "deleted": "by, recipients",
+    "forgotten": "by, why: the content kept for the quarantine or the failed emails was deleted",
     "taken-over": "by worker, from worker",
 }
 

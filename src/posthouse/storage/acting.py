@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, exists, or_, select, update
 
 from posthouse.core.mail import MailId, RecipientState, TrailEntry
 from posthouse.ports import Acted, QueueCommand
@@ -31,6 +31,8 @@ AT_ONCE = 500
 """Recipients changed in one transaction, so that a command on a long queue does not hold up new mail."""
 
 _r, _m, _c = schema.recipient.c, schema.mail.c, schema.content.c
+_QUARANTINED = and_(_c.sealed, exists().where(schema.quarantine.c.mail_id == _c.mail_id))
+"""Content that stays when all other content of its mail goes."""
 
 
 def act(store: MailStore, batch: Batch, command: QueueCommand, now: float) -> Acted:
@@ -57,7 +59,7 @@ def act(store: MailStore, batch: Batch, command: QueueCommand, now: float) -> Ac
         .values(**_values(command, now)),
         [{"mail": mail_id, "number": seq} for mail_id, seq in rows],
     )
-    now_are = {mail_id: Hand({}, ()) for mail_id in by_mail}
+    now_are = {mail_id: Hand({}) for mail_id in by_mail}
     store.read_again(batch, now_are)
     for mail_id, seqs in by_mail.items():
         detail: dict[str, object] = {"by": command.by, "recipients": sorted(seqs)}
@@ -67,7 +69,8 @@ def act(store: MailStore, batch: Batch, command: QueueCommand, now: float) -> Ac
         batch.trail.append(trail_row(mail_id, now_are[mail_id].entries, entry))
         if mail_id in store.hands:
             store.hands[mail_id].stale = True
-    free = {mail_id: hand for mail_id, hand in now_are.items() if not hand.has(RecipientState.ACTIVE)}
+    # What is in hand without an ACTIVE recipient has been taken by `take_kept`: its row follows with that outcome.
+    free = {i: hand for i, hand in now_are.items() if not hand.has(RecipientState.ACTIVE) and i not in store.hands}
     _settle(store, batch, free, now)
     return Acted(len(rows), tuple(by_mail))
 
@@ -76,18 +79,20 @@ def _conditions(store: MailStore, command: QueueCommand, now: float) -> Iterable
     """Which recipients the command concerns, of mails that this worker leases or nobody does."""
     match command.kind:
         case "retry":
-            wanted = and_(schema.IS_QUEUED, _r.due_at > now)
+            wanted = or_(and_(schema.IS_DUE, _r.due_at > now), and_(schema.IS_UNSCANNED, _r.due_at > now))
         case "hold":
-            wanted = schema.IS_QUEUED
+            wanted = or_(schema.IS_DUE, schema.IS_UNSCANNED)
         case "release":
             wanted = schema.IS_HELD
         case "reroute" | "delete":
-            wanted = or_(schema.IS_QUEUED, schema.IS_HELD)
+            wanted = or_(schema.IS_DUE, schema.IS_UNSCANNED, schema.IS_HELD)
         case _:
             raise ValueError(f"no such command: {command.kind!r}")
     if command.mails and command.kind in ("retry", "reroute"):
         # A failed email may be opened again while its content is kept.
-        wanted = or_(wanted, and_(_r.state == FAILED.value, exists().where(_c.mail_id == _r.mail_id)))
+        # Its own version, that is: another one may be kept longer, for the quarantine.
+        kept = exists().where(_c.mail_id == _r.mail_id, _c.version == _r.version, ~_c.sealed)
+        wanted = or_(wanted, and_(_r.state == FAILED.value, kept))
     yield wanted
     yield or_(_m.lease_owner.is_(None), _m.lease_owner == store.owner)
     if command.kind == "reroute":
@@ -132,17 +137,43 @@ def _settle(store: MailStore, batch: Batch, mails: Mapping[MailId, Hand], now: f
             for mail_id, hand in mails.items()
         ],
     )
-    store.forget_contents(batch, [i for i, hand in mails.items() if not hand.open and not hand.has(FAILED)])
+    ended = [i for i, hand in mails.items() if not hand.open and not hand.has(FAILED)]
+    store.forget_contents(batch, ended, ~_QUARANTINED)
 
 
-def purge(store: MailStore, batch: Batch, before: float) -> int:
-    """ports.Spool.purge for one store; at most AT_ONCE mails at a time."""
+def purge(store: MailStore, batch: Batch, now: float, before: float) -> int:
+    """ports.Spool.purge for one store; at most AT_ONCE failed emails, older than `before`, and as many mails in
+    quarantine at a time. Not of mails that are leased: an operator's command is under way."""
+    return _purge_failed(store, batch, before) + _purge_quarantine(store, batch, now)
+
+
+def _purge_failed(store: MailStore, batch: Batch, before: float) -> int:
     gone = batch.connection.scalars(
         select(_m.id)
-        .where(_m.kept_since.is_not(None), _m.kept_since < before)
+        .where(_m.kept_since.is_not(None), _m.kept_since < before, _m.lease_owner.is_(None))
         .limit(AT_ONCE)
         .with_for_update(skip_locked=True)  # an operator may be opening it again
     ).all()
-    store.forget_contents(batch, [MailId(mail_id) for mail_id in gone])
+    store.forget_contents(batch, [MailId(mail_id) for mail_id in gone], ~_QUARANTINED)
     batch.connection.execute(update(schema.mail).where(_m.id.in_(gone)).values(kept_since=None))
+    return len(gone)
+
+
+def _purge_quarantine(store: MailStore, batch: Batch, now: float) -> int:
+    q = schema.quarantine.c
+    expired = batch.connection.scalars(
+        select(_m.id)
+        .join_from(schema.quarantine, schema.mail, q.mail_id == _m.id)
+        .where(~q.pinned, q.expires_at < now, _m.lease_owner.is_(None))
+        .limit(AT_ONCE)
+        .with_for_update(skip_locked=True)
+    ).all()
+    gone = [MailId(mail_id) for mail_id in expired]
+    store.forget_contents(batch, gone, _c.sealed)
+    batch.connection.execute(delete(schema.quarantine).where(q.mail_id.in_(gone)))
+    passing = {mail_id: Hand({}) for mail_id in gone}
+    store.read_again(batch, passing)
+    for mail_id, hand in passing.items():
+        entry = TrailEntry(now, "forgotten", {"by": "retention", "why": "its time in quarantine is over"})
+        batch.trail.append(trail_row(mail_id, hand.entries, entry))
     return len(gone)

@@ -31,7 +31,11 @@ _LIVE = frozenset({"shared_version", "inventory_revision", "command", "command_r
 """What the processes of now say to each other; the revision is bumped by a restore instead."""
 _OF_NOW = frozenset({"server_drain"})
 """What somebody did to servers for a while: it would come back long after its end."""
-TABLES: dict[str, Table] = {t.name: t for t in schema.shared.sorted_tables if t.name not in _LIVE | _OF_NOW}
+_OF_MAIL = frozenset({"quarantine_key"})
+"""Of mail that is here now: with the key of another time it could not be read any more."""
+TABLES: dict[str, Table] = {
+    t.name: t for t in schema.shared.sorted_tables if t.name not in _LIVE | _OF_NOW | _OF_MAIL
+}
 
 Unsealable = Callable[[str], bool]
 """Whether a key at hand fits this token of a stored secret."""

@@ -50,6 +50,7 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._descriptors: dict[str, int] = {}
+        self._doubtful: set[str] = set()
 
     def add(self, path: str, descriptor: int) -> None:
         self._descriptors[path] = descriptor
@@ -58,12 +59,23 @@ class OpenFiles:
         """The file belongs to a mail now; the caller closes the descriptor. None if it is not here."""
         return self._descriptors.pop(path, None)
 
+    def settled(self, path: str) -> None:
+        """Its commit is done."""
+        self._doubtful.discard(path)
+
+    def doubt(self, path: str) -> None:
+        """A commit that names it may have taken place unseen: it is never removed here, but by a sweep at most."""
+        self._doubtful.add(path)
+
     def discard(self, path: str) -> None:
-        """Removes the file unless a mail has claimed it."""
+        """Removes the file unless a mail has claimed it, or may have."""
         descriptor = self._descriptors.pop(path, None)
         if descriptor is not None:
             os.close(descriptor)
-            files.unlink(Path(path))
+            if path in self._doubtful:
+                self._doubtful.discard(path)
+            else:
+                files.unlink(Path(path))
 
     def discard_all(self) -> None:
         for path in list(self._descriptors):

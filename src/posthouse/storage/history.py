@@ -198,7 +198,7 @@ def _whole(connection: Connection, row: Any) -> dict[str, object]:
     mail["trail"] = [_decoded(t, "detail") for t in rows(schema.trail, "n")]
     c = schema.content.c
     contents = connection.execute(
-        select(c.version, c.kind, c.size, c.cuts).where(c.mail_id == row.id).order_by(c.version)
+        select(c.version, c.kind, c.size, c.cuts, c.sealed).where(c.mail_id == row.id).order_by(c.version)
     )
     mail["contents"] = [
         {**content._mapping, "cuts": json.loads(content.cuts) if content.cuts else None} for content in contents

@@ -26,7 +26,7 @@ from posthouse.ports import (
     StoredInventory,
     StoredProfile,
 )
-from posthouse.storage import audit, drains, schema
+from posthouse.storage import audit, drains, quarantine_token, schema
 from posthouse.storage.database import Database
 from posthouse.storage.secrets import Keyring
 
@@ -194,14 +194,18 @@ class Inventory:
                         .where(schema.profile.c.name == stored.document["name"])
                         .values(document=_row(stored.document, renewed))
                     )
+                count += quarantine_token.rotate(connection, rotation)
                 detail = {"revision": old.revision + 1, "secrets": count}
                 _changed(connection, old.revision + 1, by, now, "secret rotate", detail)
         return Rotated(count, rotation.where, rotation.to_drop)
 
     def _tokens(self) -> list[tuple[str, str]]:
-        return [
-            (str(p.document["name"]), secret.token) for p in self.load().profiles for secret in p.secrets.values()
+        with self._database.read() as connection:
+            profiles, quarantine = read_inventory(connection).profiles, quarantine_token.stored_token(connection)
+        of_profiles = [
+            (f"server profile {p.document['name']!r}", s.token) for p in profiles for s in p.secrets.values()
         ]
+        return [*of_profiles, *([("the quarantine", quarantine)] if quarantine is not None else [])]
 
     def _sealed(self, profiles: Sequence[Document], old: StoredInventory, given: Secrets) -> list[dict[str, Secret]]:
         """For each profile what its row shall have; a text that is stored already stays as it is."""

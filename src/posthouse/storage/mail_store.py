@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, tuple_
 from sqlalchemy.engine import Transaction
 from sqlalchemy.exc import DBAPIError
 
@@ -159,6 +159,8 @@ class MailStore:
         for mail_id, paths in staged.denied.items():
             del self._denied[mail_id]
             batch.unlink.extend(paths)
+        if batch.destroy:
+            self.destroy(batch.destroy)
         self.remove(dict.fromkeys(batch.unlink))
 
     def _bring_files(self, units: Sequence[MailUnit]) -> Sequence[NewFiles]:
@@ -181,6 +183,9 @@ class MailStore:
             hand = self.hands.get(mail_id)
             if hand is not None:
                 hand.stale, hand.released = True, False
+        for mail_id in batch.taken:
+            if mail_id in self.hands:
+                self.hands[mail_id].taken = False
         if transaction is not None:
             with contextlib.suppress(Exception):
                 transaction.rollback()
@@ -193,6 +198,14 @@ class MailStore:
             if self.reused is None or not self.reused.leave(path):
                 with contextlib.suppress(OSError):  # a leftover, swept at the next start
                     files.unlink(path)
+
+    def destroy(self, paths: Iterable[Path]) -> None:
+        """Files that no row names: away."""
+        for path in paths:
+            if self.reused is not None:
+                self.reused.drop(path)
+            with contextlib.suppress(OSError):
+                files.unlink(path)
 
     def _connect(self) -> Connection:
         if self._connection is None:
@@ -225,30 +238,44 @@ class MailStore:
             found = self._sessions[session] = session_json(session)
         return found
 
-    def stage_state(self, batch: Batch, mail_id: MailId, hand: Hand) -> None:
-        """The mail's row after its recipients changed: fenced; the lease ends with the last ACTIVE one,
-        the content with the last final result unless one FAILED."""
-        active, is_open = hand.has(RecipientState.ACTIVE), hand.open
-        failed = hand.has(RecipientState.FAILED)
-        kept_since = batch.now if failed and not is_open else None
+    def stage_state(self, batch: Batch, mail_id: MailId, hand: Hand, *, forget: bool = False) -> None:
+        """The mail's row after its recipients changed: fenced; the lease ends with the last ACTIVE one, the content
+        with the last final result unless one FAILED, but for what is sealed while there is a quarantine row.
+        `forget`: the quarantine row goes too, and content that is kept for nothing else but it and failed emails."""
+        active, is_open = hand.has(RecipientState.ACTIVE) or hand.taken, hand.open
+        failed = hand.has(RecipientState.FAILED) and not forget
+        kept_since = None
+        if is_open:
+            hand.was_kept = False
+        elif failed:
+            kept_since = hand.kept_since if hand.was_kept else batch.now
         batch.mail_changes[mail_id] = (is_open, kept_since, self.owner if active else None)
         if not active:
             hand.released = True
             batch.released.append(mail_id)
-        if not is_open and not failed:
-            batch.content_deletions.append(mail_id)
-            if not self.keeps_files:
-                batch.chunk_deletions.append(mail_id)
-            batch.unlink.extend(hand.files)
-        elif not active and not self.keeps_files:
-            batch.unlink.extend(hand.files)  # a cache, made again when the mail is taken again
+            batch.unlink.extend(hand.files.caches)
+        if forget:
+            batch.flush()
+            self.forget_contents(batch, [mail_id], schema.content.c.sealed)
+            hand.files = replace(hand.files, sealed=(), has_sealed=False)
+            batch.quarantine_deletions.append(mail_id)
+        if active or is_open or failed:
+            return
+        if hand.quarantined and hand.files.has_sealed:
+            batch.unsealed_deletions.append(mail_id)
+            batch.destroy.extend(hand.files.open)
+            return
+        batch.content_deletions.append(mail_id)
+        if not self.keeps_files or hand.files.caches:
+            batch.chunk_deletions.append(mail_id)
+        batch.unlink.extend((*hand.files.open, *hand.files.sealed))
 
     def read_again(self, batch: Batch, hands: Mapping[MailId, Hand]) -> None:
         """Brings hands up to date with the rows."""
         connection, ids = batch.connection, list(hands)
         r, a, t = schema.recipient.c, schema.attempt.c, schema.trail.c
         for hand in hands.values():
-            hand.states, hand.attempts, hand.entries, hand.stale = {}, 0, 0, False
+            hand.states, hand.attempts, hand.entries, hand.scans, hand.stale = {}, 0, 0, None, False
         for mail_id, seq, state in connection.execute(select(r.mail_id, r.seq, r.state).where(r.mail_id.in_(ids))):
             hands[mail_id].states[seq] = RecipientState(state)
         for mail_id, last in connection.execute(
@@ -259,16 +286,35 @@ class MailStore:
             select(t.mail_id, func.max(t.n)).where(t.mail_id.in_(ids)).group_by(t.mail_id)
         ):
             hands[mail_id].entries = last + 1
+        sealed = {mail_id: hand for mail_id, hand in hands.items() if hand.files.has_sealed}
+        if sealed:
+            q = schema.quarantine.c.mail_id
+            found = set(connection.scalars(select(q).where(q.in_(sealed))))
+            for mail_id, hand in sealed.items():
+                hand.quarantined = mail_id in found
 
-    def forget_contents(self, batch: Batch, mail_ids: Sequence[MailId]) -> None:
-        """Content rows now, files after the commit."""
-        if not mail_ids:
-            return
+    def count_scans(self, batch: Batch, mail_id: MailId) -> int:
+        s = schema.scan.c
+        last = batch.connection.scalar(select(func.max(s.n)).where(s.mail_id == mail_id))
+        return 0 if last is None else last + 1
+
+    def forget_contents(self, batch: Batch, mail_ids: Sequence[MailId], *which: ColumnElement[bool]) -> None:
+        """Content rows now, files after the commit; `which` of them, else all."""
+        if mail_ids:
+            self._delete_contents(batch, schema.content.c.mail_id.in_(mail_ids), *which)
+
+    def forget_versions(self, batch: Batch, mail_id: MailId, versions: Sequence[int]) -> None:
+        """As `forget_contents`."""
         c = schema.content.c
-        names = batch.connection.scalars(select(c.file).where(c.mail_id.in_(mail_ids), c.file.is_not(None)))
-        batch.unlink.extend(self.folder / name for name in names)
-        for table in (schema.content, schema.content_chunk):
-            batch.connection.execute(delete(table).where(table.c.mail_id.in_(mail_ids)))
+        self._delete_contents(batch, c.mail_id == mail_id, c.version.in_(versions))
+
+    def _delete_contents(self, batch: Batch, *which: ColumnElement[bool]) -> None:
+        c, k = schema.content.c, schema.content_chunk.c
+        rows = batch.connection.execute(select(c.mail_id, c.version, c.kind, c.file).where(*which)).all()
+        batch.unlink.extend(self.folder / row.file for row in rows if row.file is not None)
+        if chunked := [(row.mail_id, row.version) for row in rows if row.kind == "chunks"]:
+            batch.connection.execute(delete(schema.content_chunk).where(tuple_(k.mail_id, k.version).in_(chunked)))
+        batch.connection.execute(delete(schema.content).where(*which))
 
     def delete_mails(self, batch: Batch, mail_ids: Sequence[MailId]) -> None:
         """Every row of those of the mails that exist and that no other worker leases."""
@@ -279,7 +325,7 @@ class MailStore:
             found = batch.connection.scalars(select(m.id).where(m.id.in_(some), mine)).all()
             if found:
                 self.forget_contents(batch, found)
-                for table in (schema.recipient, schema.attempt, schema.trail):
+                for table in schema.OF_MAIL:
                     batch.connection.execute(delete(table).where(table.c.mail_id.in_(found)))
                 batch.connection.execute(delete(schema.mail).where(m.id.in_(found)))
 

@@ -1,11 +1,11 @@
 """Large content of the mails of one unit, on its way to the disk before the commit of the rows that name it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailId
+from posthouse.core.mail import Content, FileOctets, InlineOctets, MailId
 from posthouse.storage import files
 from posthouse.storage.content import HELD_OCTETS, INLINE_OCTETS, OpenFiles
 from posthouse.storage.reused_files import ReusedFiles
@@ -15,8 +15,10 @@ class NewFiles:
     """Files taken over from the sinks, and files for what these held in memory (own mail that is longer lies in the
     database). Made on the event loop, then used by the writer thread."""
 
-    def __init__(self, mails: Sequence[Mail], reused: ReusedFiles | None, open_files: OpenFiles) -> None:
-        """`reused`: None where large content lies in the database."""
+    def __init__(
+        self, versions: Iterable[tuple[MailId, int, Content]], reused: ReusedFiles | None, open_files: OpenFiles
+    ) -> None:
+        """`versions`: what is to be stored. `reused`: None where large content lies in the database."""
         self._open_files = open_files
         self._reused = reused
         self._octets: dict[Path, bytes] = {}
@@ -24,10 +26,8 @@ class NewFiles:
         """Descriptors of the sinks, by the path of the file."""
         self.held: dict[tuple[MailId, int], Path] = {}
         """What is still to be written, by mail and version."""
-        for mail in mails:
-            for version, content in enumerate(mail.contents):
-                if version == 0 or content.source != mail.contents[0].source:
-                    self._add(mail.id, version, content.source)
+        for mail_id, version, content in versions:
+            self._add(mail_id, version, content.source)
 
     def _add(self, mail_id: MailId, version: int, source: InlineOctets | FileOctets) -> None:
         match source:
@@ -74,14 +74,26 @@ class NewFiles:
 
     def close(self) -> None:
         """The sinks' descriptors are needed no longer; what had to be on the disk has been synced."""
-        for descriptor in self.claimed.values():
+        for path, descriptor in self.claimed.items():
+            self._open_files.settled(path)
             with suppress(OSError):
                 os.close(descriptor)
 
     def give_back(self) -> None:
-        """The sinks' files will come again, with the next try of the outcome that makes the mails."""
+        """The sinks' files will come again, with the next try of the outcome that brings them."""
         for path, descriptor in self.claimed.items():
             self._open_files.add(path, descriptor)
+
+    def doubt(self) -> None:
+        """Rows may name the files unseen."""
+        for path in self.claimed:
+            self._open_files.doubt(path)
+
+    def discard(self) -> None:
+        """The sinks' files will not come again: away, but for those that rows may name."""
+        self.give_back()
+        for path in self.claimed:
+            self._open_files.discard(path)
 
     @property
     def written(self) -> list[Path]:

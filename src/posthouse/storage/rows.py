@@ -11,7 +11,21 @@ from functools import lru_cache
 from sqlalchemy import Row
 
 from posthouse.core.envelope import Body, SessionFacts
-from posthouse.core.mail import AttemptRow, Content, Deferral, Mail, MailId, MailRecipient, RecipientState, TrailEntry
+from posthouse.core.mail import (
+    AttemptRow,
+    Content,
+    Deferral,
+    Mail,
+    MailId,
+    MailRecipient,
+    QuarantineRow,
+    RecipientState,
+    ScanRow,
+    Stage,
+    TrailEntry,
+    UploadRow,
+    UploadState,
+)
 from posthouse.core.way import WayFacts
 
 RowTuple = tuple[object, ...]
@@ -71,6 +85,7 @@ def recipient_row(mail_id: MailId, r: MailRecipient, now: float) -> RowTuple:
         r.profile,
         r.version,
         r.state.value,
+        r.stage.value,
         r.due_at,
         r.tries,
         r.waits,
@@ -121,6 +136,68 @@ def trail_row(mail_id: MailId, n: int, entry: TrailEntry) -> RowTuple:
     return (mail_id, n, entry.at, entry.kind, encode(entry.detail))
 
 
+def scan_row(mail_id: MailId, n: int, s: ScanRow) -> RowTuple:
+    return (
+        mail_id,
+        n,
+        s.at,
+        s.rule,
+        s.profile,
+        s.server,
+        text(s.path),
+        s.part,
+        text(s.name),
+        s.size,
+        s.sha256,
+        s.verdict,
+        text(s.threat),
+        text(s.reason),
+        s.failure,
+        text(s.data_id),
+        text(s.batch_id),
+        s.cached,
+        text(encode(s.engines)) if s.engines else "[]",
+    )
+
+
+def scan_from(row: Row[tuple[object, ...]]) -> ScanRow:
+    m = dict(row._mapping)
+    engines = tuple((engine, result, threat) for engine, result, threat in json.loads(m["engines"]))
+    kept = {f.name: m[f.name] for f in fields(ScanRow)}
+    return ScanRow(**{**kept, "cached": bool(m["cached"]), "engines": engines})
+
+
+def upload_row(mail_id: MailId, u: UploadRow) -> RowTuple:
+    return (
+        mail_id,
+        u.rule,
+        u.part,
+        u.profile,
+        text(u.name),
+        u.size,
+        u.state.value,
+        u.at,
+        u.tries,
+        text(u.url),
+        text(u.file_id),
+        text(u.why),
+    )
+
+
+def upload_from(row: Row[tuple[object, ...]]) -> UploadRow:
+    m = row._mapping
+    return UploadRow(**{**{f.name: m[f.name] for f in fields(UploadRow)}, "state": UploadState(m["state"])})
+
+
+def quarantine_row(mail_id: MailId, q: QuarantineRow) -> RowTuple:
+    return (mail_id, q.at, q.cause, text(q.why), q.rule, q.expires_at, q.pinned)
+
+
+def quarantine_from(row: Row[tuple[object, ...]]) -> QuarantineRow:
+    m = row._mapping
+    return QuarantineRow(m["at"], m["cause"], m["why"], m["rule"], m["expires_at"], bool(m["pinned"]))
+
+
 def cuts_from(value: str | None) -> tuple[tuple[int, int], ...]:
     return tuple((start, end) for start, end in json.loads(value)) if value else ()
 
@@ -135,6 +212,7 @@ def recipient_from(row: Row[tuple[object, ...]], state: RecipientState) -> MailR
         profile=m["profile"],
         version=m["version"],
         state=state,
+        stage=Stage(m["stage"]),
         due_at=m["due_at"],
         tries=m["tries"],
         waits=m["waits"],

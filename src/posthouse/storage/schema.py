@@ -118,6 +118,14 @@ server_drain = sa.Table(
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
 )
+# One row, made when the first mail is put into quarantine.
+quarantine_key = sa.Table(
+    "quarantine_key",
+    shared,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("token", sa.Text, nullable=False),
+    # The key, encrypted by the keyring of stored secrets
+)
 
 mail = sa.Table(
     "mail",
@@ -146,10 +154,16 @@ sa.Index(
     sqlite_where=mail.c.lease_owner.is_not(None),
     postgresql_where=mail.c.lease_owner.is_not(None),
 )
-# Failed emails whose content is kept.
+# Failed emails whose content is kept: by age, and newest first.
 sa.Index(
     "mail_kept",
     mail.c.kept_since,
+    sqlite_where=mail.c.kept_since.is_not(None),
+    postgresql_where=mail.c.kept_since.is_not(None),
+)
+sa.Index(
+    "mail_failed",
+    mail.c.id,
     sqlite_where=mail.c.kept_since.is_not(None),
     postgresql_where=mail.c.kept_since.is_not(None),
 )
@@ -164,6 +178,8 @@ content = sa.Table(
     sa.Column("cuts", sa.Text),
     sa.Column("file", sa.Text),
     sa.Column("octets", sa.LargeBinary),
+    sa.Column("sealed", sa.Boolean, nullable=False),
+    # By `sealing`, with the key of quarantine_key
 )
 content_chunk = sa.Table(
     "content_chunk",
@@ -184,6 +200,7 @@ recipient = sa.Table(
     sa.Column("profile", sa.Text, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
     sa.Column("due_at", sa.Double, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("waits", sa.Integer, nullable=False),
@@ -200,6 +217,10 @@ recipient = sa.Table(
 IS_ACTIVE = recipient.c.state == sa.literal_column("'active'")
 IS_QUEUED = recipient.c.state == sa.literal_column("'queued'")
 IS_HELD = recipient.c.state == sa.literal_column("'held'")
+IS_DUE = sa.and_(IS_QUEUED, recipient.c.stage == sa.literal_column("'relay'"))
+"""To be relayed, once it is due."""
+IS_UNSCANNED = sa.and_(IS_QUEUED, recipient.c.stage == sa.literal_column("'scan'"))
+"""To be scanned, once it is due: in none of the indexes that mail is taken by to be relayed."""
 IS_SERVERS_FAULT = recipient.c.deferral == sa.literal_column("'server-fault'")
 # Straight-through mail stays ACTIVE and never enters these: they hold what waits, by next hop.
 sa.Index(
@@ -207,8 +228,17 @@ sa.Index(
     recipient.c.profile,
     recipient.c.due_at,
     recipient.c.mail_id,
-    sqlite_where=IS_QUEUED,
-    postgresql_where=IS_QUEUED,
+    sqlite_where=IS_DUE,
+    postgresql_where=IS_DUE,
+)
+# What waits for a scan, whatever its next hop.
+sa.Index(
+    "recipient_unscanned",
+    recipient.c.due_at,
+    recipient.c.profile,
+    recipient.c.mail_id,
+    sqlite_where=IS_UNSCANNED,
+    postgresql_where=IS_UNSCANNED,
 )
 # What is woken when a circuit closes. All entries have the same `deferral`: a planner without statistics then knows
 # that this index leads to fewer rows than recipient_due does.
@@ -217,8 +247,8 @@ sa.Index(
     recipient.c.deferral,
     recipient.c.profile,
     recipient.c.due_at,
-    sqlite_where=sa.and_(IS_QUEUED, IS_SERVERS_FAULT),
-    postgresql_where=sa.and_(IS_QUEUED, IS_SERVERS_FAULT),
+    sqlite_where=sa.and_(IS_DUE, IS_SERVERS_FAULT),
+    postgresql_where=sa.and_(IS_DUE, IS_SERVERS_FAULT),
 )
 sa.Index(
     "recipient_held",
@@ -257,3 +287,74 @@ trail = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sqlite_with_rowid=False,
 )
+scan = sa.Table(
+    "scan",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("server", sa.Text, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("part", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("threat", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("failure", sa.Text, nullable=False),
+    sa.Column("data_id", sa.Text, nullable=False),
+    sa.Column("batch_id", sa.Text, nullable=False),
+    sa.Column("cached", sa.Boolean, nullable=False),
+    sa.Column("engines", sa.Text, nullable=False),
+    # JSON list of [engine, result, threat]
+    sqlite_with_rowid=False,
+)
+upload = sa.Table(
+    "upload",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("part", sa.Text, primary_key=True),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("file_id", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+# Mail in quarantine; its content is the sealed version.
+quarantine = sa.Table(
+    "quarantine",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("pinned", sa.Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+sa.Index(
+    "quarantine_expires",
+    quarantine.c.expires_at,
+    sqlite_where=sa.not_(quarantine.c.pinned),
+    postgresql_where=sa.not_(quarantine.c.pinned),
+)
+# The last command of an operator that was carried out on a kept mail.
+obeyed = sa.Table(
+    "obeyed",
+    mails,
+    sa.Column("mail_id", sa.Text, primary_key=True),
+    sa.Column("command", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+OF_MAIL = (recipient, attempt, trail, scan, upload, quarantine, obeyed)
+"""Tables with rows of one mail, but for its content."""

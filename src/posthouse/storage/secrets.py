@@ -26,7 +26,7 @@ NEW_FILE = "secret.key.new"
 LOCK_FILE = "secret.lock"
 
 Stored = Sequence[tuple[str, str]]
-"""Names of server profiles, and the tokens of their secrets."""
+"""Whose a secret is, and its token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +224,11 @@ def _check_stored(stored: Stored, keys: Keys) -> None:
             "no secret is stored in this database", "Give the data dir and the --database that the node is run with."
         )
     fernet = keys.fernet()
-    for profile, token in stored:
+    for whose, token in stored:
         try:
             _text(fernet, token)
         except InvalidToken:
-            said = f"no key of {keys.where} fits the stored secrets of server profile {profile!r}"
+            said = f"no key of {keys.where} fits the stored secrets of {whose}"
             raise SecretUnreadable(said) from None
 
 

@@ -7,21 +7,23 @@ PostgreSQL there is one store, and a row per owner is its lease, renewed every 1
 import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import select
 
-from posthouse.core.mail import Mail, MailId, TrailEntry
-from posthouse.ports import Acted, Age, Clock, ContentSink, Done, LeaseLost, Outcome, QueueCommand
-from posthouse.storage import acting, leases, schema, shards, taking
+from posthouse.core.mail import Content, FileOctets, Mail, MailId, TrailEntry
+from posthouse.ports import Acted, Age, Clock, ContentSink, Done, Findings, Kept, LeaseLost, Outcome, QueueCommand
+from posthouse.storage import acting, keeping, leases, schema, shards, taking
 from posthouse.storage.batch import Batch
 from posthouse.storage.content import FileSink, OpenFiles, Room, sweep
 from posthouse.storage.database import create, creating, is_sqlite, open_postgresql, open_sqlite
 from posthouse.storage.mail_store import MailStore
 from posthouse.storage.new_files import NewFiles
-from posthouse.storage.units import Accept, Call, Record
+from posthouse.storage.quarantine_key import QuarantineKey
+from posthouse.storage.sealer import Sealer
+from posthouse.storage.units import Accept, Call, Record, new_versions, stored_versions
 from posthouse.storage.writer import GroupWriter
 from posthouse.telemetry import logger
 
@@ -48,6 +50,8 @@ class MailSpool:
         self._room = Room()
         self._free = (float("-inf"), 0)
         self._stores = [self._open_store(shards.claim(self._data_dir))]
+        key = QuarantineKey(str(self._data_dir), database)
+        self._sealer = Sealer(key, self._stores[0].folder, self._open_files)
         self._renewed = clock.monotonic()
         self._renewing: asyncio.Task[None] | None = None
         if not self._sqlite:
@@ -75,19 +79,37 @@ class MailSpool:
         return FileSink(self._stores[0].folder, self._open_files, self._room)
 
     def accept(
-        self, mail: Mail, trail: Sequence[TrailEntry], done: Done, alone: Callable[[], None] = lambda: None
+        self,
+        mail: Mail,
+        trail: Sequence[TrailEntry],
+        done: Done,
+        alone: Callable[[], None] = lambda: None,
+        findings: Findings | None = None,
     ) -> None:
         store = self._stores[0]
-        new = NewFiles((mail,), store.reused, self._open_files)
-        self._writer.submit(Accept(store, mail, trail, new, done, alone))
+        quarantined = findings is not None and findings.quarantine is not None
+        versions = new_versions(mail, stored_versions(mail, quarantined=quarantined))
+        new = NewFiles(versions, store.reused, self._open_files)
+        self._writer.submit(Accept(store, mail, trail, new, done, alone, findings))
 
     def record(self, outcome: Outcome, done: Done) -> None:
         store = self._store_of(outcome.mail.id)
         if store is None:
+            NewFiles(_brought(outcome), None, self._open_files).discard()
             self._loop.call_soon(done, LeaseLost(outcome.mail.id))
             return
-        new = NewFiles([mail for mail, _ in outcome.generated], store.reused, self._open_files)
+        new = NewFiles(_brought(outcome), store.reused, self._open_files)
         self._writer.submit(Record(store, outcome, new, done))
+
+    async def seal(self, content: Content) -> Content:
+        return await self._sealer.seal(content)
+
+    async def unseal(self, content: Content) -> Content:
+        return await self._sealer.unseal(content)
+
+    def discard(self, content: Content) -> None:
+        if isinstance(content.source, FileOctets):
+            self._open_files.discard(content.source.path)
 
     def _store_of(self, mail_id: MailId) -> MailStore | None:
         return next((store for store in self._stores if mail_id in store.hands), None)
@@ -101,6 +123,26 @@ class MailSpool:
                 left = limit - len(taken)
                 taken += await self._call(store, _taking(store, profile, now, left, octets, age))
         return taken
+
+    async def take_unscanned(self, now: float, limit: int, octets: int, age: Age | None = None) -> list[Mail]:
+        taken: list[Mail] = []
+        for store in list(self._stores):
+            if len(taken) < limit:
+                left = limit - len(taken)
+                taken += await self._call(store, _taking_unscanned(store, now, left, octets, age))
+        return taken
+
+    async def take_kept(self, mail_id: MailId, command: int) -> Kept | None:
+        for store in list(self._stores):
+            kept = await self._call(store, _taking_kept(store, mail_id, command))
+            if kept is not None:
+                return kept
+        return None
+
+    async def give_back(self, mail_id: MailId) -> None:
+        store = self._store_of(mail_id)
+        if store is not None:
+            await self._call(store, _giving_back(store, mail_id))
 
     async def next_due(self) -> Mapping[str, float]:
         found: dict[str, float] = {}
@@ -128,7 +170,7 @@ class MailSpool:
         return sum([await self._call(store, _taking_back(store, now)) for store in list(self._stores)])
 
     def _adopted(self) -> list[MailStore]:
-        """Opens the files that no worker owns and that hold open mail: they are ours too now."""
+        """Opens the files that no worker owns and that hold mail, open or kept: they are ours too now."""
         found = []
         for number in shards.numbers(self._data_dir):
             shard = shards.claim_if_free(self._data_dir, number)
@@ -136,7 +178,7 @@ class MailSpool:
                 continue
             store = self._open_store(shard)
             with store.database.read() as connection:
-                wanted = taking.holds_open_mail(connection)
+                wanted = taking.holds_mail(connection)
             if wanted:
                 log.info("adopted", shard=number)
                 found.append(store)
@@ -158,7 +200,7 @@ class MailSpool:
     async def purge(self, now: float, failed_seconds: float) -> int:
         purged = 0
         for store in list(self._stores):
-            while count := await self._call(store, _purging(store, now - failed_seconds)):
+            while count := await self._call(store, _purging(store, now, now - failed_seconds)):
                 purged += count
         return purged
 
@@ -205,6 +247,7 @@ class MailSpool:
     async def close(self) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
+        await self._loop.run_in_executor(None, self._sealer.close)
         await self._writer.close()
         self._open_files.discard_all()
         if not self._sqlite:
@@ -215,6 +258,12 @@ class MailSpool:
                 log.warning("lease not given back, it runs out by itself", error=repr(error))
         for store in self._stores:
             store.close()
+
+
+def _brought(outcome: Outcome) -> list[tuple[MailId, int, Content]]:
+    """What the outcome has to be stored, with octets of its own."""
+    generated = [new_versions(mail, stored_versions(mail, quarantined=False)) for mail, _ in outcome.generated]
+    return [*new_versions(outcome.mail, outcome.contents), *chain.from_iterable(generated)]
 
 
 def _named(store: MailStore) -> set[str]:
@@ -230,6 +279,20 @@ def _taking(
     store: MailStore, profile: str, now: float, limit: int, octets: int, age: Age | None
 ) -> Callable[[Batch], list[Mail]]:
     return lambda batch: taking.take_due(store, batch, profile, now, limit, octets, age)
+
+
+def _taking_unscanned(
+    store: MailStore, now: float, limit: int, octets: int, age: Age | None
+) -> Callable[[Batch], list[Mail]]:
+    return lambda batch: taking.take_unscanned(store, batch, now, limit, octets, age)
+
+
+def _taking_kept(store: MailStore, mail_id: MailId, command: int) -> Callable[[Batch], Kept | None]:
+    return lambda batch: keeping.take_kept(store, batch, mail_id, command)
+
+
+def _giving_back(store: MailStore, mail_id: MailId) -> Callable[[Batch], None]:
+    return lambda batch: keeping.give_back(store, batch, mail_id)
 
 
 def _waking(store: MailStore, profile: str, now: float, seconds: float, most: int) -> Callable[[Batch], int]:
@@ -255,5 +318,5 @@ def _acting(store: MailStore, command: QueueCommand, now: float) -> Callable[[Ba
     return lambda batch: acting.act(store, batch, command, now)
 
 
-def _purging(store: MailStore, before: float) -> Callable[[Batch], int]:
-    return lambda batch: acting.purge(store, batch, before)
+def _purging(store: MailStore, now: float, before: float) -> Callable[[Batch], int]:
+    return lambda batch: acting.purge(store, batch, now, before)

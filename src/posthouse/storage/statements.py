@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from sqlalchemy import Dialect, bindparam, delete, insert, update
+from sqlalchemy import Dialect, bindparam, delete, exists, insert, update
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.sql.dml import UpdateBase
 
@@ -85,6 +85,12 @@ def _slices(rows: Sequence[T]) -> Iterable[Sequence[T]]:
     return [rows[start : start + MOST_ROWS] for start in range(0, len(rows), MOST_ROWS)]
 
 
+def _putting(table: schema.Table, dialect: Dialect) -> Inserting:
+    """Rows in the place of those of the same key."""
+    key = [column.name for column in table.primary_key.columns]
+    return Inserting(table, dialect, key=key, changing=[c.name for c in table.columns if c.name not in key])
+
+
 class Statements:
     """All of them."""
 
@@ -98,15 +104,28 @@ class Statements:
         self.insert_recipient = Inserting(schema.recipient, dialect)
         self.insert_attempt = Inserting(schema.attempt, dialect)
         self.insert_trail = Inserting(schema.trail, dialect)
+        self.insert_scan = Inserting(schema.scan, dialect)
+        self.put_upload = _putting(schema.upload, dialect)
+        self.put_quarantine = _putting(schema.quarantine, dialect)
+        self.put_obeyed = _putting(schema.obeyed, dialect)
+        self.delete_quarantine = deleting(schema.quarantine)
         self.delete_content = deleting(schema.content)
         self.delete_chunks = deleting(schema.content_chunk)
+        c, k = schema.content.c, schema.content_chunk.c
+        self.delete_unsealed = ForMails(
+            delete(schema.content).where(~c.sealed, c.mail_id == bindparam("mail")), [], dialect
+        )
+        left = exists().where(c.mail_id == k.mail_id, c.version == k.version)
+        self.delete_chunks_left = ForMails(
+            delete(schema.content_chunk).where(~left, k.mail_id == bindparam("mail")), [], dialect
+        )
         # The row is there whenever the mail's own row was changed just before, in the same transaction.
         self.change_recipient = Inserting(
             schema.recipient,
             dialect,
             key=("mail_id", "seq"),
             changing=(
-                *("rule", "profile", "version", "state", "due_at", "tries", "waits", "deferral"),
+                *("rule", "profile", "version", "state", "stage", "due_at", "tries", "waits", "deferral"),
                 *("delay_told", "uncertain_at", "detail", "updated_at"),
             ),
         )

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Double, and_, literal_column, or_, select, text, tuple_, update
 
 from posthouse.core.mail import (
+    GONE,
     Content,
     FileOctets,
     InlineOctets,
@@ -17,7 +18,7 @@ from posthouse.core.mail import (
 )
 from posthouse.ports import Age
 from posthouse.storage import files, leases, schema
-from posthouse.storage.batch import Batch, Hand
+from posthouse.storage.batch import NO_FILES, Batch, Hand, LocalFiles
 from posthouse.storage.content import TEMPORARY
 from posthouse.storage.mail_store import MailStore
 from posthouse.storage.rows import cuts_from, mail_from, recipient_from, trail_row
@@ -29,18 +30,24 @@ _CHANCE_POSTGRESQL = literal_column("random()", Double)
 # A loose index scan: one step of recipient_due for each profile, however many rows it has.
 _NEXT_DUE = text("""
 WITH RECURSIVE hop(profile) AS (
-    SELECT min(profile) FROM recipient WHERE state = 'queued'
+    SELECT min(profile) FROM recipient WHERE state = 'queued' AND stage = 'relay'
     UNION ALL
-    SELECT (SELECT min(r.profile) FROM recipient r WHERE r.state = 'queued' AND r.profile > hop.profile)
+    SELECT (
+        SELECT min(r.profile) FROM recipient r
+        WHERE r.state = 'queued' AND r.stage = 'relay' AND r.profile > hop.profile
+    )
     FROM hop WHERE hop.profile IS NOT NULL
 )
-SELECT profile, (SELECT min(r.due_at) FROM recipient r WHERE r.state = 'queued' AND r.profile = hop.profile)
+SELECT profile, (
+    SELECT min(r.due_at) FROM recipient r
+    WHERE r.state = 'queued' AND r.stage = 'relay' AND r.profile = hop.profile
+)
 FROM hop WHERE profile IS NOT NULL
 """)
 
 
 def next_due(batch: Batch) -> dict[str, float]:
-    """The earliest due_at of each profile with QUEUED recipients."""
+    """The earliest due_at of each profile with recipients QUEUED to be relayed."""
     return {profile: due_at for profile, due_at in batch.connection.execute(_NEXT_DUE) if due_at is not None}
 
 
@@ -48,12 +55,27 @@ def take_due(
     store: MailStore, batch: Batch, profile: str, now: float, limit: int, octets: int, age: Age | None = None
 ) -> list[Mail]:
     """ports.Spool.take_due for one store."""
+    r = schema.recipient.c
+    return _take(store, batch, and_(schema.IS_DUE, r.profile == profile, r.due_at <= now), limit, octets, age)
+
+
+def take_unscanned(
+    store: MailStore, batch: Batch, now: float, limit: int, octets: int, age: Age | None = None
+) -> list[Mail]:
+    """ports.Spool.take_unscanned for one store."""
+    return _take(store, batch, and_(schema.IS_UNSCANNED, schema.recipient.c.due_at <= now), limit, octets, age)
+
+
+def _take(
+    store: MailStore, batch: Batch, wanted: ColumnElement[bool], limit: int, octets: int, age: Age | None
+) -> list[Mail]:
+    """`wanted`: which recipients, QUEUED ones, by their own columns."""
     connection, r, m = batch.connection, schema.recipient.c, schema.mail.c
     # Locked in the order of due_at: mails that other workers have or are taking do not use up the limit.
     due = connection.execute(
         select(r.mail_id)
         .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
-        .where(schema.IS_QUEUED, r.profile == profile, r.due_at <= now)
+        .where(wanted)
         .where(or_(m.lease_owner.is_(None), m.lease_owner == store.owner), *_of_age(age))
         .where(*([m.id.not_in(store.unsettled)] if store.unsettled else []))
         .order_by(r.due_at)
@@ -73,7 +95,7 @@ def take_due(
             if chosen and taken > octets:
                 break
             chosen.append(mail_id)
-    mine = and_(r.mail_id.in_(chosen), schema.IS_QUEUED, r.profile == profile, r.due_at <= now)
+    mine = and_(r.mail_id.in_(chosen), wanted)
     recipients: dict[MailId, list[Any]] = {}
     for row in connection.execute(select(schema.recipient).where(mine).order_by(r.mail_id, r.seq)):
         recipients.setdefault(row.mail_id, []).append(row)
@@ -83,10 +105,10 @@ def take_due(
         update(schema.recipient).where(mine).values(state=RecipientState.ACTIVE.value, updated_at=batch.now)
     )
     connection.execute(update(schema.mail).where(m.id.in_(chosen)).values(lease_owner=store.owner))
-    hands = {mail_id: _hand(store, batch, mail_id) for mail_id in chosen}
+    hands = {mail_id: hand_of(store, batch, mail_id) for mail_id in chosen}
     contents = load_contents(store, batch, chosen)
     for mail_id, hand in hands.items():
-        hand.files = tuple(dict.fromkeys((*hand.files, *contents[mail_id][1])))
+        hand.files |= contents[mail_id][1]
     store.read_again(batch, hands)
     return [
         mail_from(
@@ -104,17 +126,17 @@ def _of_age(age: Age | None) -> Iterable[ColumnElement[bool]]:
         yield or_(received_at < age.before, and_(~r.delay_told, received_at < age.untold_before))
 
 
-def _hand(store: MailStore, batch: Batch, mail_id: MailId) -> Hand:
+def hand_of(store: MailStore, batch: Batch, mail_id: MailId) -> Hand:
     """The mail's hand: another part of it may be in memory already, or have been let go in this very batch."""
     found = store.hands.get(mail_id)
     if found is None:
-        store.hands[mail_id] = hand = Hand({}, ())
+        store.hands[mail_id] = hand = Hand({})
         batch.new_hands.append(mail_id)
         return hand
     batch.used_hands.append(mail_id)
     if found.released:
         found.released = False
-        batch.unlink = [path for path in batch.unlink if path not in found.files]
+        batch.unlink = [path for path in batch.unlink if path not in found.files.all]
     return found
 
 
@@ -128,15 +150,18 @@ def _inline_sizes(batch: Batch, ids: Sequence[MailId]) -> dict[MailId, int]:
 
 def load_contents(
     store: MailStore, batch: Batch, ids: Sequence[MailId]
-) -> dict[MailId, tuple[tuple[Content, ...], tuple[Path, ...]]]:
+) -> dict[MailId, tuple[tuple[Content, ...], LocalFiles]]:
     """The content versions of mails, and their local files."""
     c = schema.content.c
     found: dict[MailId, list[Content]] = {mail_id: [] for mail_id in ids}
-    local: dict[MailId, list[Path]] = {mail_id: [] for mail_id in ids}
+    local = dict.fromkeys(ids, NO_FILES)
     for row in batch.connection.execute(
         select(schema.content).where(c.mail_id.in_(ids)).order_by(c.mail_id, c.version)
     ):
-        mail_id, cuts = row.mail_id, cuts_from(row.cuts)
+        mail_id, cuts, sealed = row.mail_id, cuts_from(row.cuts), bool(row.sealed)
+        found[mail_id] += [GONE] * (row.version - len(found[mail_id]))
+        if sealed:
+            local[mail_id] |= LocalFiles(has_sealed=True)
         source: InlineOctets | FileOctets
         match row.kind:
             case "cuts":
@@ -144,18 +169,19 @@ def load_contents(
             case "inline":
                 source = InlineOctets(bytes(row.octets))
             case "file":
-                source = FileOctets(str(store.folder / row.file), row.size)
-                local[mail_id].append(store.folder / row.file)
+                path = store.folder / row.file
+                source = FileOctets(str(path), row.size)
+                local[mail_id] |= LocalFiles(sealed=(path,)) if sealed else LocalFiles(open=(path,))
             case "chunks":
                 path = store.folder / f"{mail_id}-{row.version}"
                 if not path.exists():
                     _materialise(batch, mail_id, row.version, path)
                 source = FileOctets(str(path), row.size)
-                local[mail_id].append(path)
+                local[mail_id] |= LocalFiles(caches=(path,))
             case _:
                 raise ValueError(f"content of kind {row.kind!r}")
-        found[mail_id].append(Content(source, cuts))
-    return {mail_id: (tuple(found[mail_id]), tuple(local[mail_id])) for mail_id in ids}
+        found[mail_id].append(Content(source, cuts, sealed))
+    return {mail_id: (tuple(found[mail_id]), local[mail_id]) for mail_id in ids}
 
 
 def _materialise(batch: Batch, mail_id: MailId, version: int, path: Path) -> None:
@@ -202,7 +228,7 @@ def take_back(store: MailStore, batch: Batch, now: float) -> int:
             .values(state=RecipientState.QUEUED.value, due_at=now, updated_at=now)
         )
         connection.execute(update(schema.mail).where(m.id.in_(some)).values(lease_owner=None))
-        passing = {mail_id: Hand({}, ()) for mail_id in some}
+        passing = {mail_id: Hand({}) for mail_id in some}
         store.read_again(batch, passing)
         for mail_id, hand in passing.items():
             entry = TrailEntry(now, "taken-over", {"by": store.owner, "from": left[mail_id]})
@@ -218,7 +244,7 @@ def wake(store: MailStore, batch: Batch, profile: str, now: float, seconds: floa
     deferred = (
         select(r.mail_id, r.seq)
         .join_from(schema.recipient, schema.mail, r.mail_id == m.id)
-        .where(schema.IS_QUEUED, schema.IS_SERVERS_FAULT, r.profile == profile, r.due_at > now + seconds)
+        .where(schema.IS_DUE, schema.IS_SERVERS_FAULT, r.profile == profile, r.due_at > now + seconds)
         .where(or_(m.lease_owner.is_(None), m.lease_owner == store.owner))
         .order_by(r.due_at)  # as the index has them: whatever the statistics say, no planner reads a history for it
         .limit(most)
@@ -232,12 +258,16 @@ def wake(store: MailStore, batch: Batch, profile: str, now: float, seconds: floa
     ).rowcount
 
 
-def holds_open_mail(connection: Connection) -> bool:
-    """Whether a recipient waits or is held, or a mail is leased: one step in an index each."""
+def holds_mail(connection: Connection) -> bool:
+    """Whether a recipient waits or is held, a mail is leased, or the content of one is kept: one step in an index
+    each."""
     r, m = schema.recipient.c, schema.mail.c
     looks = (
-        select(r.seq).where(schema.IS_QUEUED),
+        select(r.seq).where(schema.IS_DUE),
+        select(r.seq).where(schema.IS_UNSCANNED),
         select(r.seq).where(schema.IS_HELD),
         select(m.id).where(m.lease_owner.is_not(None)),
+        select(m.id).where(m.kept_since.is_not(None)),
+        select(schema.quarantine.c.mail_id),
     )
     return any(connection.execute(look.limit(1)).first() is not None for look in looks)

@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailId, RecipientState, TrailEntry
-from posthouse.ports import Done, LeaseLost, Outcome
-from posthouse.storage.batch import Batch, Hand
+from posthouse.core.mail import Content, FileOctets, InlineOctets, Mail, MailId, RecipientState, TrailEntry
+from posthouse.ports import Done, Findings, LeaseLost, Outcome
+from posthouse.storage.batch import NO_FILES, Batch, Hand, LocalFiles
 from posthouse.storage.new_files import NewFiles
 from posthouse.storage.rows import (
     attempt_row,
     encode,
     mail_row,
+    quarantine_row,
     recipient_row,
+    scan_row,
     trail_row,
+    upload_row,
 )
 
 if TYPE_CHECKING:
@@ -74,16 +77,18 @@ class Accept(MailUnit):
         new: NewFiles,
         done: Done,
         alone: Callable[[], None],
+        findings: Findings | None,
     ) -> None:
         super().__init__(store)
         self._mail = mail
         self._alone = alone
+        self._findings = findings
         self._trail = trail
         self._done = done
         self.files = new
 
     def stage(self, batch: Batch) -> None:
-        stage_new(self.store, batch, self._mail, self._trail, self.files)
+        stage_new(self.store, batch, self._mail, self._trail, self.files, self._findings)
 
     def alone(self) -> None:
         self._alone()
@@ -124,6 +129,8 @@ class Record(MailUnit):
             batch.flush()
             store.read_again(batch, {mail_id: hand})
         batch.used_hands.append(mail_id)
+        if hand.taken and (outcome.command or outcome.forget or not hand.has(RecipientState.ACTIVE)):
+            hand.taken = False  # this is what it was taken for
         for recipient in outcome.recipients:
             hand.states[recipient.seq] = recipient.state
             batch.recipient_changes[mail_id, recipient.seq] = recipient_row(mail_id, recipient, batch.now)
@@ -133,11 +140,27 @@ class Record(MailUnit):
         for entry in outcome.trail:
             batch.trail.append(trail_row(mail_id, hand.entries, entry))
             hand.entries += 1
-        store.stage_state(batch, mail_id, hand)
+        if outcome.findings is not None:
+            _stage_findings(store, batch, mail_id, hand, outcome.findings)
+        if outcome.contents:
+            self._stage_contents(batch, hand)
+        if outcome.command:
+            batch.obeyed[mail_id] = (mail_id, outcome.command)
+        store.stage_state(batch, mail_id, hand, forget=outcome.forget)
         for mail, trail in outcome.generated:
             stage_new(store, batch, mail, trail, self.files)
 
+    def _stage_contents(self, batch: Batch, hand: Hand) -> None:
+        mail, versions, store = self._outcome.mail, self._outcome.contents, self.store
+        if mail.id in store.unsettled:  # they may be there already
+            batch.flush()
+            store.forget_versions(batch, mail.id, [number for number, _ in versions])
+        local = stage_contents(store, batch, mail, versions, self.files)
+        batch.unlink = [path for path in batch.unlink if path not in local.all]
+        hand.files |= local
+
     def doubt(self) -> None:
+        self.files.doubt()
         self.store.unsettled.add(self._outcome.mail.id)
         self.store.uncertain.update(mail.id for mail, _ in self._outcome.generated)
 
@@ -147,14 +170,25 @@ class Record(MailUnit):
             self.files.close()
             self.store.uncertain -= generated
         else:
-            self.files.give_back()
+            if self._outcome.contents:
+                self._forget_files()
+            if isinstance(self.error, LeaseLost):
+                self.files.discard()
+            else:
+                self.files.give_back()
             self.files.drop()
-            if not generated & self.store.uncertain:
+            if not (generated & self.store.uncertain or self._outcome.mail.id in self.store.unsettled):
                 self.store.remove(self.files.written)
         if self.error is None or isinstance(self.error, LeaseLost):
             self.store.unsettled.discard(self._outcome.mail.id)
         if isinstance(self.error, LeaseLost):
             self.store.lost(self._outcome.mail.id)
+
+    def _forget_files(self) -> None:
+        """What this outcome brought is not the mail's."""
+        hand = self.store.hands.get(self._outcome.mail.id)
+        if hand is not None:
+            hand.files = hand.files.without(self.files.paths)
 
     def settle(self) -> None:
         self._done(self.error)
@@ -184,21 +218,52 @@ class Call(MailUnit, Generic[T]):
             self._future.set_result(self._result[0])
 
 
-def stage_new(store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[TrailEntry], new: NewFiles) -> None:
+def stored_versions(mail: Mail, *, quarantined: bool) -> list[tuple[int, Content]]:
+    """The content versions of a new mail that are stored: all, unless every recipient has ended and none FAILED, then
+    for the quarantine what is sealed."""
+    versions = list(enumerate(mail.contents))
+    states = Hand({r.seq: r.state for r in mail.recipients})
+    if states.open or states.has(RecipientState.FAILED):
+        return versions
+    return [(version, content) for version, content in versions if quarantined and content.sealed]
+
+
+def new_versions(mail: Mail, versions: Sequence[tuple[int, Content]]) -> list[tuple[MailId, int, Content]]:
+    """Those of the versions that have octets of their own."""
+    return [(mail.id, version, content) for version, content in versions if not _is_cut(mail, version, content)]
+
+
+def _is_cut(mail: Mail, version: int, content: Content) -> bool:
+    return version > 0 and content.source == mail.contents[0].source
+
+
+def stage_new(
+    store: "MailStore",
+    batch: Batch,
+    mail: Mail,
+    trail: Sequence[TrailEntry],
+    new: NewFiles,
+    findings: Findings | None = None,
+) -> None:
     """Rows of a new mail. The mail is leased to this worker if one of its recipients is ACTIVE."""
-    if mail.id in store.uncertain:
+    again = mail.id in store.uncertain
+    if again:
         store.delete_mails(batch, (mail.id,))
     if mail.id in store.hands:
         raise ValueError(f"mail id {mail.id} is taken")
-    local = _stage_contents(store, batch, mail, new)
-    hand = Hand({r.seq: r.state for r in mail.recipients}, local, 0, len(trail))
+    quarantined = findings is not None and findings.quarantine is not None
+    local = stage_contents(store, batch, mail, stored_versions(mail, quarantined=quarantined), new)
+    if again:
+        batch.unlink = [path for path in batch.unlink if path not in local.all]
+    hand = Hand({r.seq: r.state for r in mail.recipients}, local, 0, len(trail), 0)
     active = hand.has(RecipientState.ACTIVE)
+    failed = hand.has(RecipientState.FAILED)
     batch.mails.append(
         mail_row(
             mail,
             store.session_text(mail.session),
             is_open=hand.open,
-            kept_since=None if hand.open else batch.now,
+            kept_since=batch.now if failed and not hand.open else None,
             owner=store.owner if active else None,
         )
     )
@@ -206,41 +271,66 @@ def stage_new(store: "MailStore", batch: Batch, mail: Mail, trail: Sequence[Trai
         batch.recipients.append(recipient_row(mail.id, recipient, batch.now))
     for n, entry in enumerate(trail):
         batch.trail.append(trail_row(mail.id, n, entry))
+    if findings is not None:
+        _stage_findings(store, batch, mail.id, hand, findings)
     if active:
         store.hands[mail.id] = hand
         batch.new_hands.append(mail.id)
-    elif local and not store.keeps_files:
-        batch.unlink.extend(local)
+    else:
+        batch.unlink.extend(local.caches)
 
 
-def _stage_contents(store: "MailStore", batch: Batch, mail: Mail, new: NewFiles) -> tuple[Path, ...]:
-    """Rows of a new mail's content versions; returns its local files."""
-    local: list[Path] = []
-    first = mail.contents[0].source
-    for version, content in enumerate(mail.contents):
-        source = content.source
+def _stage_findings(store: "MailStore", batch: Batch, mail_id: MailId, hand: Hand, findings: Findings) -> None:
+    if findings.scans and hand.scans is None:
+        batch.flush()
+        hand.scans = store.count_scans(batch, mail_id)
+    for scan in findings.scans:
+        assert hand.scans is not None
+        batch.scans.append(scan_row(mail_id, hand.scans, scan))
+        hand.scans += 1
+    for upload in findings.uploads:
+        batch.uploads[mail_id, upload.rule, upload.part] = upload_row(mail_id, upload)
+    if findings.quarantine is not None:
+        batch.quarantines[mail_id] = quarantine_row(mail_id, findings.quarantine)
+        hand.quarantined = True
+
+
+def stage_contents(
+    store: "MailStore", batch: Batch, mail: Mail, versions: Sequence[tuple[int, Content]], new: NewFiles
+) -> LocalFiles:
+    """Rows of content versions of a mail; returns their local files."""
+    local = NO_FILES
+    for version, content in versions:
+        source, sealed = content.source, content.sealed
         cuts = encode(content.cuts) if content.cuts else None
-        if version > 0 and source == first:
-            batch.contents.append((mail.id, version, "cuts", source.size, cuts, None, None))
+        if _is_cut(mail, version, content):
+            batch.contents.append((mail.id, version, "cuts", source.size, cuts, None, None, sealed))
             continue
         match source:
             case InlineOctets(octets) if (mail.id, version) in new.held:
                 path = new.held[mail.id, version]
-                local.append(path)
-                batch.contents.append((mail.id, version, "file", len(octets), cuts, path.name, None))
+                local |= _named(path, sealed)
+                batch.contents.append((mail.id, version, "file", len(octets), cuts, path.name, None, sealed))
             case InlineOctets(octets):
-                batch.contents.append((mail.id, version, "inline", len(octets), cuts, None, octets))
-            case FileOctets(path, size):
-                descriptor = new.claimed.get(path)
+                if sealed:
+                    local |= LocalFiles(has_sealed=True)
+                batch.contents.append((mail.id, version, "inline", len(octets), cuts, None, octets, sealed))
+            case FileOctets(text, size):
+                descriptor, path = new.claimed.get(text), Path(text)
                 if descriptor is None:
                     raise ValueError(f"{path} was not made by a sink of this spool, or has been claimed already")
-                local.append(Path(path))
-                if store.keeps_files:
-                    batch.contents.append((mail.id, version, "file", size, cuts, Path(path).name, None))
-                else:
-                    batch.contents.append((mail.id, version, "chunks", size, cuts, None, None))
+                if store.keeps_files and path.parent == store.folder:
+                    local |= _named(path, sealed)
+                    batch.contents.append((mail.id, version, "file", size, cuts, path.name, None, sealed))
+                else:  # a database that others have, or the file of a worker that is gone: the sink's is a cache
+                    local |= LocalFiles(caches=(path,), has_sealed=sealed)
+                    batch.contents.append((mail.id, version, "chunks", size, cuts, None, None, sealed))
                     _stage_chunks(batch, mail.id, version, descriptor, size)
-    return tuple(local)
+    return local
+
+
+def _named(path: Path, sealed: bool) -> LocalFiles:
+    return LocalFiles(sealed=(path,), has_sealed=True) if sealed else LocalFiles(open=(path,))
 
 
 def _stage_chunks(batch: Batch, mail_id: MailId, version: int, descriptor: int, size: int) -> None:
