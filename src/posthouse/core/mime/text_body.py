@@ -7,17 +7,17 @@ Standards: RFC 2045 section 6; RFC 3676 section 4.4 (format=flowed).
 """
 
 import binascii
-import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from posthouse.core.examination import AddNotice, Position
+from posthouse.core.mime.charset import codec
 from posthouse.core.mime.html_place import end_place, head_place
 from posthouse.core.mime.written import base64_body, quoted_printable
 
 _AS_IT_IS = frozenset({"", "7bit", "8bit", "binary"})
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+()-]{0,40}\Z")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _ASCII_LIKE = frozenset(
     {
         *("ascii", "utf-8", "koi8-r", "koi8-u", "tis-620", "cp437", "cp850", "cp852", "cp855", "cp866", "cp874"),
@@ -79,11 +79,11 @@ class Noticed:
 def noticed(body: TextBody, notices: Sequence[AddNotice]) -> Noticed | None:
     """The body with all `notices`, those at one position in their order; None if it cannot take them safely."""
     octets = _decoded(body.octets, body.encoding)
-    codec = _codec(body.charset)
-    if octets is None or codec is None:
+    charset = _codec(body.charset)
+    if octets is None or charset is None:
         return None
-    if codec in _OTHERS:
-        return _recoded(body, octets, codec, notices)
+    if charset in _OTHERS:
+        return _recoded(body, octets, charset, notices)
     html = octets.decode("latin-1") if body.html else ""
     mark = len(_UTF8_MARK) if octets.startswith(_UTF8_MARK) else 0
     head = head_place(html) if body.html else mark
@@ -96,9 +96,9 @@ def noticed(body: TextBody, notices: Sequence[AddNotice]) -> Noticed | None:
         text = _block(body, notices, position, newline, rest=rest, ends_line=ends_line)
         try:
             # HTML can name each character in ASCII, whatever its charset.
-            coded = text.encode("ascii", "xmlcharrefreplace") if body.html else text.encode(codec)
+            coded = text.encode("ascii", "xmlcharrefreplace") if body.html else text.encode(charset)
         except UnicodeEncodeError:
-            return _recoded(body, octets, codec, notices)
+            return _recoded(body, octets, charset, notices)
         if coded:
             put.append((place, coded))
     put.sort(key=lambda entry: entry[0])
@@ -119,10 +119,10 @@ def _fits(octets: bytes, put: Sequence[tuple[int, bytes]], encoding: str) -> boo
     return True
 
 
-def _recoded(body: TextBody, octets: bytes, codec: str, notices: Sequence[AddNotice]) -> Noticed | None:
+def _recoded(body: TextBody, octets: bytes, charset: str, notices: Sequence[AddNotice]) -> Noticed | None:
     """In the same charset if it has all characters and gives the old text back as it was, else in UTF-8."""
     try:
-        text = octets.decode(codec)
+        text = octets.decode(charset)
     except UnicodeError:
         return None
     newline = _newline("\n" in text, "\r\n" in text)
@@ -138,8 +138,8 @@ def _recoded(body: TextBody, octets: bytes, codec: str, notices: Sequence[AddNot
     (first, one), (second, two) = put
     new = text[:first] + one + text[first:second] + two + text[second:]
     try:
-        if text.encode(codec) == octets:
-            return _encoded(new.encode(codec), body.encoding)
+        if text.encode(charset) == octets:
+            return _encoded(new.encode(charset), body.encoding)
     except UnicodeError:
         pass
     return _encoded(new.encode(), body.encoding, charset="utf-8")
@@ -159,16 +159,17 @@ def _block(
     if not chosen:
         return ""
     if body.html:
-        block = "\n".join(notice.html.strip() for notice in chosen)
+        block = "\n".join(_clean(notice.html).strip() for notice in chosen)
         return newline + newline.join(block.splitlines()) + newline
-    block = newline.join(newline.join([*_lines(notice.text, body.flowed), ""]) for notice in chosen)
+    block = newline.join(newline.join([*text_lines(notice.text, flowed=body.flowed), ""]) for notice in chosen)
     if position is Position.HEAD:
         return block + newline if rest else block
     return ("" if ends_line else newline) + newline + block if rest else block
 
 
-def _lines(text: str, flowed: bool) -> list[str]:
-    lines = text.strip("\n").splitlines()
+def text_lines(text: str, *, flowed: bool = False) -> list[str]:
+    """The lines of a notice as they stand in a text."""
+    lines = _clean(text).strip("\n").splitlines()
     if not flowed:
         return lines
     stripped = [line.rstrip(" ") for line in lines]
@@ -204,10 +205,17 @@ def _decoded(octets: bytes, encoding: str) -> bytes | None:
 
 def _codec(charset: str) -> str | None:
     """Its name in Python, if it is one of those that we write."""
-    if not _LABEL.match(charset):
-        return None
-    try:
-        name = codecs.lookup(charset).name
-    except LookupError:
-        return None
+    name = codec(charset)
     return name if name in _ASCII_LIKE or name in _OTHERS else None
+
+
+def _clean(text: str) -> str:
+    """Without control characters and lone surrogates, which no charset of mail has."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub("?", text)
+
+
+def like_ascii(charset: str) -> bool:
+    """Octets below 128 mean ASCII in it."""
+    return codec(charset) in _ASCII_LIKE
