@@ -40,7 +40,7 @@ def examine(octets: bytes, limits: ExaminationLimits, write: Write) -> Examinati
     _misbehave(subject, octets)
     content = octets.removesuffix(b".\r\n")
     items = [_item(ItemKind.MAIL, content, Place(False, 0, len(content)))]
-    for number, line in enumerate(octets.split(b"\r\n")):
+    for number, line in enumerate(octets.partition(b"\r\n\r\n")[0].split(b"\r\n")):
         if line.startswith(b"Part: "):
             name, size = line[6:].split()
             made = os.urandom(1) * int(size)
