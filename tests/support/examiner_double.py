@@ -29,8 +29,9 @@ from posthouse.core.examination import (
     RemovePart,
     ReplacePart,
 )
+from posthouse.core.mime.coded import OctetSource
 from posthouse.examiner import frames
-from posthouse.examiner.serve import Write, serve
+from posthouse.examiner.serve import Take, Write, serve
 
 _END = socket.socket(fileno=0)
 
@@ -51,7 +52,7 @@ def examine(octets: bytes, limits: ExaminationLimits, write: Write) -> Examinati
 
 
 def edit(
-    octets: bytes, edits: Sequence[Edit], files: Sequence[bytes], limits: ExaminationLimits, write: Write
+    octets: bytes, edits: Sequence[Edit], files: Sequence[OctetSource], limits: ExaminationLimits, take: Take
 ) -> Edited:
     """Fields go to the top, files and octets to the end, notices behind them."""
     _misbehave(_subject(octets), octets)
@@ -64,8 +65,7 @@ def edit(
             case AddPart(bytes(added)):
                 end.append(added)
             case AddPart(int(number)):
-                start = write(files[number])
-                end.append(Place(True, start, start + len(files[number])))
+                end.append(take(map(bytes, files[number].pieces())))
             case AddNotice(_, text):
                 end.append(text.encode())
             case RemovePart(path) | ReplacePart(path):
