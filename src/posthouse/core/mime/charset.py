@@ -62,3 +62,8 @@ def marked(octets: bytes) -> str:
     if len(head) >= 4 and head[0::2].count(0) * 8 > len(head) * 3:
         return "utf-16-be"
     return ""
+
+
+def recodable(head: bytes, charset: str) -> bool:
+    """Whether a text that begins so may be something else than ASCII or UTF-8."""
+    return charset.strip().lower() not in _PLAIN or bool(marked(head))

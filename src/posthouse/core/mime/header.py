@@ -25,8 +25,6 @@ class Manner:
     """Which of the readings of a multipart's boundary: its number, the last one where there are fewer."""
     prefix: bool = False
     """A delimiter line may go on after the boundary, stand after white space, or be cut."""
-    loose: bool = False
-    """Every line that begins with two hyphens is a delimiter, and every part a multipart."""
     blank: bool = False
     """A line of white space ends the header; one that is no field does not; a header may begin after empty lines."""
     unfolded: bool = False
@@ -62,6 +60,13 @@ _SINGLE = re.compile(rb"[ \t]*+([^:\n]{0,998}+):[^\n]*+\n?+")
 _LINE = re.compile(rb"[^\n]*+\n?+")
 _NAME = re.compile(rb"[!-9;-~]+")
 _LOOKS = re.compile(rb"[ \t\x00-\x1f]*+[A-Za-z][A-Za-z0-9-]*+[ \t\x00]*+:")
+_MIME_FIELD = re.compile(rb"[\x00-\x20]*+(?:content-|mime-version)[a-z-]*+[ \t\x00]*+:", re.I)
+_HIDDEN = re.compile(
+    rb"\n[ \t]++content-(?:type[ \t]*+:[ \t]*+[\"a-z]++/|transfer-encoding[ \t]*+:[ \t]*+(?:base64|quoted|uu|x-|[78]bit|bin)"
+    rb"|disposition[ \t]*+:[ \t]*+(?:attach|inline))",
+    re.I,
+)
+"""A field in a folded line; not the list of fields of a DKIM signature."""
 _ODD_OCTETS = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\x00\x0b\x0c]")
 _JUNK = bytes(range(0x21)) + b"\x7f"
 
@@ -116,8 +121,13 @@ def read_header(
             odd = True
         at = after
     if not odd:
-        odd = _ODD_OCTETS.search(octets, start, at) is not None
+        odd = (_ODD_OCTETS.search(octets, start, at) or _HIDDEN.search(octets, start, at)) is not None
     return Header(tuple(fields), at, odd, cut)
+
+
+def looks_like_header(octets: Buffer, at: int) -> bool:
+    """Whether a field of MIME stands there, after empty lines perhaps."""
+    return _MIME_FIELD.match(octets, at) is not None
 
 
 def value(octets: Buffer, field: Field) -> bytes:

@@ -35,6 +35,14 @@ def names(values: Iterable[tuple[bytes, Parsed]]) -> tuple[str, ...]:
     return tuple(found)[:MOST]
 
 
+def file_name(octets: bytes) -> tuple[str, ...]:
+    """Readings of a name that stands alone."""
+    found: dict[str, None] = {}
+    for text in _texts(octets, ""):
+        _add(found, text)
+    return tuple(found)
+
+
 def _texts(octets: bytes, charset: str) -> list[str]:
     """The characters of a name, usual ones first."""
     texts = []
@@ -53,12 +61,12 @@ def _texts(octets: bytes, charset: str) -> list[str]:
 
 def _add(found: dict[str, None], text: str) -> None:
     """The name, and what it is where others cut it or decode it once more."""
-    shown = _printable(text)
+    shown = printable_name(text)
     readings = [shown]
     if "%" in text and _ESCAPES.search(text):
-        readings.append(_printable(_ESCAPES.sub(lambda one: chr(int(one.group(1), 16)), text)))
+        readings.append(printable_name(_ESCAPES.sub(lambda one: chr(int(one.group(1), 16)), text)))
     if "\x00" in text:
-        readings.append(_printable(text.partition("\x00")[0]))
+        readings.append(printable_name(text.partition("\x00")[0]))
     bare = shown.rstrip(". \u00a0")
     if bare != shown:
         readings.append(bare)
@@ -70,6 +78,7 @@ def _add(found: dict[str, None], text: str) -> None:
             found[reading[-NAME_LENGTH:]] = None
 
 
-def _printable(text: str) -> str:
+def printable_name(text: str) -> str:
+    """Without control characters and the like."""
     text = text[:65536]
     return text if text.isprintable() else "".join(one for one in text if one.isprintable())

@@ -5,19 +5,22 @@ out. Bare LF ends a line too; a multipart may lack its last delimiter, a header 
 Standards: RFC 2046 sections 5.1 and 5.2.1; RFC 2045 section 5.2.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from posthouse.core.examination import ExaminationLimits
 from posthouse.core.mime.declared import Declared, declared
-from posthouse.core.mime.header import USUAL, Buffer, Header, Manner, read_header
+from posthouse.core.mime.header import USUAL, Buffer, Header, Manner, looks_like_header, read_header
 from posthouse.core.mime.part import Part
 
 MESSAGES = frozenset({"message/rfc822", "message/global", "message/news", "message/x-rfc822"})
 """Types whose body is a mail."""
 _ENCODED = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue", "x-yenc", "yenc"})
 _SHORTEST = 4
-"""Characters of a boundary that a cut delimiter line must have at least."""
+"""Characters that a cut delimiter line must have of its boundary at least."""
+_HYPHENS = re.compile(rb"\n[ \t\x00\x0b\x0c]*+--")
+_JUNK = bytes(range(0x21)) + b"\x7f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Grown:
     """Some readers may see other parts."""
     beyond: tuple[str, ...]
     """Bounds that were met, each in one sentence: not all could be shown."""
+    boundaries: int
+    """Readings of a boundary, of the part that has the most; 1 where there is no doubt."""
 
 
 @dataclass(slots=True)
@@ -90,11 +95,12 @@ class _Tree:
         self._levels: dict[bytes, list[int]] = {}
         self._parts = 0
         self._odd = False
+        self._boundaries = 1
         self._beyond: dict[str, None] = {}
 
     def grow(self) -> Grown:
         at = self._begin(0, "1", "text/plain")
-        if self._levels or self._manner.loose:
+        if self._levels:
             for start, newline, after, level, closing in self._delimiters(at):
                 if not closing and self._parts >= self._limits.parts:
                     self._beyond[f"There are more than {self._limits.parts} parts."] = None
@@ -114,25 +120,27 @@ class _Tree:
             self._finish(self._end)
         root = self._open.pop()
         self._odd = self._odd or bool(root.boundary and not (root.closed and root.parts))
-        return Grown(root.close(self._end), self._odd, tuple(self._beyond))
+        return Grown(root.close(self._end), self._odd, tuple(self._beyond), self._boundaries)
 
     def _begin(self, start: int, path: str, default: str) -> int:
         """Opens the part that begins at `start`, and the message in it; the first octet of the innermost body."""
         while True:
             self._parts += 1
-            stop = self._stops if self._levels or self._manner.loose else None
+            stop = self._stops if self._levels else None
             header = read_header(self._octets, start, self._end, self._limits.header_octets, stop, self._manner)
             if header.cut:
                 self._beyond[f"The header of a part has more than {self._limits.header_octets} octets."] = None
             said = declared(self._octets, header, self._manner, default)
-            self._odd = self._odd or said.odd
+            if said.odd or said.type.startswith("multipart/") != bool(said.boundaries):
+                self._odd = True
+            if not header.fields and looks_like_header(self._octets, header.body):
+                self._odd = True
+            self._boundaries = max(self._boundaries, len(said.boundaries))
             top = _Open(path, start, header, said)
             self._open.append(top)
             multipart = said.type.startswith("multipart/") or not self._manner.declared
             message = said.type in MESSAGES and said.encoding not in _ENCODED
-            if not (multipart and (said.boundaries or self._manner.loose)) and not message:
-                if multipart and said.type.startswith("multipart/"):
-                    self._odd = True
+            if not (multipart and said.boundaries) and not message:
                 return header.body
             if len(self._open) > self._limits.part_depth or self._parts >= self._limits.parts:
                 self._beyond["Parts are nested too deep, or too many."] = None
@@ -171,7 +179,7 @@ class _Tree:
         last one. The consumer opens parts meanwhile; lines inside their headers are passed over."""
         octets = self._octets
         self._resume = at
-        while self._levels or self._manner.loose:
+        while self._levels:
             start = self._next(self._resume)
             if start < 0:
                 return
@@ -189,6 +197,9 @@ class _Tree:
         """Start of the next line that may be a delimiter, from `at` on; -1 if there is none."""
         if at == 0 and self._octets[:2] == b"--":
             return 0
+        if self._manner.prefix:
+            line = _HYPHENS.search(self._octets, max(0, at - 1))
+            return line.start() + 1 if line else -1
         found = self._octets.find(b"\n--", max(0, at - 1))
         return found + 1 if found >= 0 else -1
 
@@ -205,4 +216,16 @@ class _Tree:
             levels = self._levels.get(text[:-2].rstrip())
             if levels:
                 return levels[0 if self._manner.outer else -1], True
+        return self._nearly(line) if self._manner.prefix or not self._odd else None
+
+    def _nearly(self, line: bytes) -> tuple[int, bool] | None:
+        """The same for a line that only looks like a delimiter; None in any manner but `prefix`."""
+        text = line.translate(None, _JUNK)[2:]
+        for boundary in reversed(self._levels):
+            mine = boundary.translate(None, _JUNK)
+            same = text.startswith(mine) or (len(text) >= _SHORTEST and mine.startswith(text))
+            if same or (text.endswith(b"--") and len(text) > _SHORTEST + 1 and mine.startswith(text[:-2])):
+                self._odd = True
+                if self._manner.prefix:
+                    return self._levels[boundary][-1], text[len(mine) :].startswith(b"--")
         return None

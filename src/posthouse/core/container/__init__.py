@@ -1,0 +1,1 @@
+"""Archives and compressed files, hostile ones too: their members, with bounds of octets, entries, ratio and depth."""
