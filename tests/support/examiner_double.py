@@ -146,13 +146,30 @@ def _misbehave(subject: str, octets: bytes) -> None:
         case "limits":
             names = ("AS", "FSIZE", "NOFILE", "NPROC", "CORE")
             told = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in names}
-            raise ValueError(
-                f"{told} {os.getcwd()} {len(os.environ)} {sorted(map(int, os.listdir('/proc/self/fd')))}"
-            )
+            raise ValueError(f"{told} {os.getcwd()} {len(os.environ)} {list(filter(_is_open, range(100)))}")
+        case "read":
+            raise ValueError(_read(octets.partition(b"Path: ")[2].partition(b"\r\n")[0].decode()))
+        case "connect":
+            socket.create_connection(("127.0.0.1", int(octets.partition(b"Port: ")[2].partition(b"\r\n")[0])))
+        case "end-parent":
+            os.kill(os.getppid(), signal.SIGTERM)
         case "fill-memory-file":
             descriptor = os.memfd_create("full")
             while os.write(descriptor, bytes(1 << 24)):
                 pass
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _read(path: str) -> str:
+    with open(path, "rb") as file:
+        return f"read {len(file.read(1))}"
 
 
 _KEPT: list[bytearray] = []
@@ -174,7 +191,7 @@ def _send_files(subject: str) -> None:
     descriptors = [descriptor]
     match subject:
         case "no-memory-file":
-            descriptors = [os.open("/dev/zero", os.O_RDONLY)]
+            descriptors = [_END.fileno()]
         case "short-file":
             import fcntl
 

@@ -90,5 +90,14 @@ def whole(octets: Octets) -> bytes:
     return b"".join(read)
 
 
+def living(pid: int) -> bool:
+    """Not as a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
