@@ -29,8 +29,9 @@ from posthouse.core.examination import (
     RemovePart,
     ReplacePart,
 )
+from posthouse.core.mime.coded import OctetSource
 from posthouse.examiner import frames
-from posthouse.examiner.serve import Write, serve
+from posthouse.examiner.serve import Take, Write, serve
 
 _END = socket.socket(fileno=0)
 
@@ -40,7 +41,7 @@ def examine(octets: bytes, limits: ExaminationLimits, write: Write) -> Examinati
     _misbehave(subject, octets)
     content = octets.removesuffix(b".\r\n")
     items = [_item(ItemKind.MAIL, content, Place(False, 0, len(content)))]
-    for number, line in enumerate(octets.split(b"\r\n")):
+    for number, line in enumerate(octets.partition(b"\r\n\r\n")[0].split(b"\r\n")):
         if line.startswith(b"Part: "):
             name, size = line[6:].split()
             made = os.urandom(1) * int(size)
@@ -51,7 +52,7 @@ def examine(octets: bytes, limits: ExaminationLimits, write: Write) -> Examinati
 
 
 def edit(
-    octets: bytes, edits: Sequence[Edit], files: Sequence[bytes], limits: ExaminationLimits, write: Write
+    octets: bytes, edits: Sequence[Edit], files: Sequence[OctetSource], limits: ExaminationLimits, take: Take
 ) -> Edited:
     """Fields go to the top, files and octets to the end, notices behind them."""
     _misbehave(_subject(octets), octets)
@@ -64,8 +65,7 @@ def edit(
             case AddPart(bytes(added)):
                 end.append(added)
             case AddPart(int(number)):
-                start = write(files[number])
-                end.append(Place(True, start, start + len(files[number])))
+                end.append(take(map(bytes, files[number].pieces())))
             case AddNotice(_, text):
                 end.append(text.encode())
             case RemovePart(path) | ReplacePart(path):
@@ -146,13 +146,30 @@ def _misbehave(subject: str, octets: bytes) -> None:
         case "limits":
             names = ("AS", "FSIZE", "NOFILE", "NPROC", "CORE")
             told = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in names}
-            raise ValueError(
-                f"{told} {os.getcwd()} {len(os.environ)} {sorted(map(int, os.listdir('/proc/self/fd')))}"
-            )
+            raise ValueError(f"{told} {os.getcwd()} {len(os.environ)} {list(filter(_is_open, range(100)))}")
+        case "read":
+            raise ValueError(_read(octets.partition(b"Path: ")[2].partition(b"\r\n")[0].decode()))
+        case "connect":
+            socket.create_connection(("127.0.0.1", int(octets.partition(b"Port: ")[2].partition(b"\r\n")[0])))
+        case "end-parent":
+            os.kill(os.getppid(), signal.SIGTERM)
         case "fill-memory-file":
             descriptor = os.memfd_create("full")
             while os.write(descriptor, bytes(1 << 24)):
                 pass
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _read(path: str) -> str:
+    with open(path, "rb") as file:
+        return f"read {len(file.read(1))}"
 
 
 _KEPT: list[bytearray] = []
@@ -174,7 +191,7 @@ def _send_files(subject: str) -> None:
     descriptors = [descriptor]
     match subject:
         case "no-memory-file":
-            descriptors = [os.open("/dev/zero", os.O_RDONLY)]
+            descriptors = [_END.fileno()]
         case "short-file":
             import fcntl
 

@@ -46,7 +46,11 @@ def content_sent(content: Content) -> Sent:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise ContentUnreadable(f"content cannot be read here: {error.strerror}") from error
-            return Sent(Portion(False, whole, content.cuts), descriptors=(descriptor,))
+            sent = Sent(Portion(False, whole, content.cuts), descriptors=(descriptor,))
+            if os.fstat(descriptor).st_size < whole:
+                with sent:
+                    raise ContentUnreadable("content cannot be read here: the file is too short")
+            return sent
 
 
 async def files_sent(files: Sequence[Octets]) -> Sent:

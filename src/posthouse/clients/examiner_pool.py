@@ -178,7 +178,7 @@ class ExaminerPool:
             case TimeoutError():
                 return f"the examiner took longer than {self._limits.examination_seconds} s over this mail"
             case OutOfForm():
-                return f"the examiner answered {error}"
+                return f"the examiner answered {error} over this mail"
             case _:
                 return f"the examiner {error} over this mail"
 

@@ -16,6 +16,8 @@ from posthouse.examiner.frames import Frame, FrameReader, OutOfForm
 
 _INHERITED = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 """Of the environment: where Python finds itself and us. No secrets."""
+_LAST_SECONDS = 1.0
+"""From the end of its socket to its own."""
 _PAGE_OCTETS = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -35,6 +37,7 @@ class ExaminerProcess:
         self._why = ""
         """We ended it for this."""
         self._reader = FrameReader()
+        self._last_word: asyncio.TimerHandle | None = None
         self._tell_gone = gone
         self._gone = asyncio.Event()
         ours, theirs = socket.socketpair()
@@ -112,17 +115,19 @@ class ExaminerProcess:
 
     def kill(self) -> None:
         """It ends now; its socket is closed. Safe to call twice."""
-        if not self._open:
-            return
-        self._open = False
-        self._loop.remove_reader(self._end)
-        self._end.close()
-        close_all(self._reader.leave())
+        self._leave()
         self._process.kill()
 
     async def gone(self) -> None:
         """Returns when the system has given it up."""
         await self._gone.wait()
+
+    def _leave(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._end)
+            self._end.close()
+            close_all(self._reader.leave())
 
     def _read(self) -> None:
         self._read_once()
@@ -137,11 +142,14 @@ class ExaminerProcess:
         except (BlockingIOError, InterruptedError):
             return False
         except OutOfForm as error:
-            self._end_for(f"answered {error}")
+            self._why = f"answered {error}"
+            self.kill()
+            return False
         except OSError:
-            self._end_for("")
-        else:
-            self._end_for("")
+            pass
+        # It is on its way out, and how it ends is told soon; or else it has closed its socket only.
+        self._leave()
+        self._last_word = self._loop.call_later(_LAST_SECONDS, self.kill)
         return False
 
     def _heard(self, octets: bytes, descriptors: list[int]) -> None:
@@ -151,10 +159,6 @@ class ExaminerProcess:
         if (frame := self._reader.feed(octets, descriptors)) is not None:
             self._waiter.set_result(frame)
 
-    def _end_for(self, why: str) -> None:
-        self._why = why
-        self.kill()
-
     def _ended(self) -> None:
         """The process is dead. What it said before is still read: why it could not start may be among it."""
         self._loop.remove_reader(self._end_of_process)
@@ -162,7 +166,9 @@ class ExaminerProcess:
         code = self._process.wait()
         while self._open and self._read_once():
             pass
-        self.kill()
+        self._leave()
+        if self._last_word is not None:
+            self._last_word.cancel()
         self._why = self._why or _said_of(code)
         self._gone.set()
         self._check_gone()

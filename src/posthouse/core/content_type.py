@@ -96,6 +96,9 @@ _HEADER_LINE = re.compile(rb"[\x21-\x39\x3b-\x7e]{1,76}:[^\r\n]*(?:\r?\n[ \t][^\
 _MAGIC_LEAST, _MAGIC_LEAST_TEXT = 4, 8
 """Octets of a signature of puremagic: of one that is all text, which ordinary texts begin with, more."""
 
+_VAGUE = frozenset({"application/octet-stream", "text/plain", "text/html", "message/rfc822"})
+"""Types that puremagic gives for much, or that we tell ourselves."""
+
 
 def types_of(octets: bytes | memoryview) -> tuple[str, ...]:
     """Every type that the octets surely have, the one by the beginning first; empty if none is known."""
@@ -167,7 +170,7 @@ def _zip_types(head: bytes, octets: bytes | memoryview) -> list[str]:
 def _text_types(head: bytes) -> list[str]:
     text = head[:2048]
     if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = text.replace(b"\x00", b"")
+        text = text[2:].replace(b"\x00", b"")
     if tag := _HTML.match(text):
         return ["image/svg+xml" if tag[1] else "text/html"]
     if _FIELD.match(text) or text.startswith((b"X-", b"x-")):
@@ -189,7 +192,7 @@ def _magic_index() -> dict[bytes, list[tuple[bytes, str]]]:
             types.setdefault(row.byte_match, set()).add(row.mime_type.lower())
     index: dict[bytes, list[tuple[bytes, str]]] = {}
     for signature, names in sorted(types.items(), key=lambda item: -len(item[0])):
-        if len(names) == 1 and names != {"application/octet-stream"}:
+        if len(names) == 1 and not names & _VAGUE:
             index.setdefault(signature[:4], []).append((signature, names.pop()))
     return index
 

@@ -9,6 +9,8 @@ import os
 import resource
 import signal
 
+from posthouse.examiner import landlock
+
 DESCRIPTORS = 24
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -37,6 +39,7 @@ def confine(octets: int) -> None:
     os.chdir("/")
     os.environ.clear()
     os.umask(0o077)
+    landlock.restrict(libc)
 
 
 def _leave_descriptors() -> None:

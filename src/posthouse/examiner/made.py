@@ -3,7 +3,9 @@ more in a sealed memory file, so that nobody changes what is scanned after it ha
 
 import fcntl
 import os
+from collections.abc import Iterable
 
+from posthouse.core.examination import Place
 from posthouse.examiner.frames import IN_BAND_OCTETS
 from posthouse.examiner.questions import Portion
 
@@ -31,6 +33,13 @@ class Made:
             self._append(octets)
         self.size += len(octets)
         return start
+
+    def take(self, octets: Iterable[bytes]) -> Place:
+        """Piece by piece; where they all are. Raises OSError."""
+        start = self.size
+        for piece in octets:
+            self.write(piece)
+        return Place(True, start, self.size)
 
     def _append(self, octets: bytes | bytearray | memoryview) -> None:
         left = memoryview(octets)

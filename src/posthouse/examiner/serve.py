@@ -2,23 +2,26 @@
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 
 from posthouse.core.examination import CannotEdit, Edit, Edited, Examination, ExaminationLimits, Place
+from posthouse.core.mime.coded import OctetSource
 from posthouse.examiner import answers, frames
 from posthouse.examiner.confinement import confine
 from posthouse.examiner.frames import Frame, FrameReader
+from posthouse.examiner.given import Given
 from posthouse.examiner.made import Made
-from posthouse.examiner.questions import Portion, Question, question_of
+from posthouse.examiner.questions import Question, question_of
 
 Write = Callable[[bytes], int]
 """Takes octets that were made and tells where they begin (`Place.start` with `made`)."""
+Take = Callable[[Iterable[bytes]], Place]
+"""Likewise, piece by piece."""
 Examine = Callable[[bytes, ExaminationLimits, Write], Examination]
 """Of a content in wire form, final dot included."""
-EditContent = Callable[[bytes, Sequence[Edit], Sequence[bytes], ExaminationLimits, Write], Edited]
-"""Of the same; the bytes are the files that numbers in edits mean."""
-_PIECE_OCTETS = 4 * 1024 * 1024
+EditContent = Callable[[bytes, Sequence[Edit], Sequence[OctetSource], ExaminationLimits, Take], Edited]
+"""Of the same; the sources are the files that numbers in edits mean."""
 
 
 def serve(end: socket.socket, octets: int, examine: Examine, edit: EditContent) -> None:
@@ -44,13 +47,8 @@ def _asked(end: socket.socket) -> Frame | None:
 def _answer(end: socket.socket, asked: Frame, examine: Examine, edit: EditContent) -> None:
     with closing(Made()) as made:
         try:
-            try:
-                question = question_of(asked)
-                content, files = _octets_of(question, asked)
-            finally:
-                for descriptor in asked.descriptors:
-                    os.close(descriptor)
-            document = _carried_out(question, content, files, made, examine, edit)
+            question = question_of(asked)
+            document = _carried_out(question, Given(question, asked), made, examine, edit)
             portion, band, descriptors = made.portion()
             document["made"] = [portion.in_band, portion.size]
             frame = Frame(frames.written(document), band, descriptors)
@@ -61,20 +59,22 @@ def _answer(end: socket.socket, asked: Frame, examine: Examine, edit: EditConten
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             frame = _without(failed=answers.clean(why, answers.SENTENCE_LENGTH))
+        finally:
+            for descriptor in asked.descriptors:
+                os.close(descriptor)
         _send(end, frame)
 
 
 def _carried_out(
     question: Question,
-    content: bytes,
-    files: Sequence[bytes],
+    given: Given,
     made: Made,
     examine: Examine,
     edit: EditContent,
 ) -> dict[str, object]:
     if question.edits is None:
-        return {"examined": answers.examination_document(examine(content, question.limits, made.write))}
-    edited = edit(content, question.edits, files, question.limits, made.write)
+        return {"examined": answers.examination_document(examine(given.content(), question.limits, made.write))}
+    edited = edit(given.content(), question.edits, given.files(), question.limits, made.take)
     return {"edited": [answers.place_document(_placed(piece, made)) for piece in edited.pieces]}
 
 
@@ -83,40 +83,6 @@ def _placed(piece: Place | bytes, made: Made) -> Place:
         return piece
     start = made.write(piece)
     return Place(True, start, start + len(piece))
-
-
-def _octets_of(question: Question, asked: Frame) -> tuple[bytes, list[bytes]]:
-    """The content, and each file."""
-    band = memoryview(asked.band)
-    descriptors = iter(asked.descriptors)
-    contents = []
-    for portion in (question.content, question.files):
-        if portion.in_band:
-            contents.append(bytes(band[: portion.size]))
-            band = band[portion.size :]
-        else:
-            contents.append(_read(next(descriptors), portion))
-    files = []
-    offset = 0
-    for size in question.file_sizes:
-        files.append(contents[1][offset : offset + size])
-        offset += size
-    return contents[0], files
-
-
-def _read(descriptor: int, portion: Portion) -> bytes:
-    """All of it but the cuts."""
-    read = bytearray()
-    position = 0
-    for start, end in (*portion.cuts, (portion.size, portion.size)):
-        while position < start:
-            piece = os.pread(descriptor, min(_PIECE_OCTETS, start - position), position)
-            if not piece:
-                raise EOFError("the content is shorter than it was")
-            read += piece
-            position += len(piece)
-        position = end
-    return bytes(read)
 
 
 def _without(**document: str) -> Frame:

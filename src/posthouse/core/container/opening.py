@@ -32,6 +32,8 @@ class Opened:
     sha256: str
     encrypted: str
     """As in `PartFacts.encrypted`."""
+    level: int
+    """1: in the container itself; 2: in one that is in it."""
 
 
 def open_container(octets: bytes, names: tuple[str, ...], budget: Budget, depth: int) -> Iterator[Opened | Fault]:
@@ -40,8 +42,8 @@ def open_container(octets: bytes, names: tuple[str, ...], budget: Budget, depth:
 
     Never raises. In memory are one member of each level and what it holds.
     """
-    seen = {sha256(octets).digest()}
     levels = [(1, "", contents) for contents in reversed(_contents(octets, names, budget))]
+    seen = {sha256(octets).digest()} if levels else set()
     while levels:
         level, path, contents = levels[-1]
         found = next(contents, None)
@@ -53,9 +55,8 @@ def open_container(octets: bytes, names: tuple[str, ...], budget: Budget, depth:
             continue
         digest = sha256(found.octets)
         own = f"{path}{found.names[0] if found.names else '-'}"
-        yield Opened(
-            own, found.names, found.octets, digest.hexdigest(), found.encrypted or encryption_of(found.octets)
-        )
+        how = found.encrypted or encryption_of(found.octets)
+        yield Opened(own, found.names, found.octets, digest.hexdigest(), how, level)
         if digest.digest() in seen:
             continue
         inner = _contents(found.octets, found.names, budget)
