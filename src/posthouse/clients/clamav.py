@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from posthouse.clients.clamd_command import addresses_of, ask_server, reached
-from posthouse.clients.clamd_session import Answered, ClamdSession
-from posthouse.clients.connecting import NoConnection, first_connected, sentence_of
+from posthouse.clients.clamd_session import LOST, Answered, ClamdSession
+from posthouse.clients.connecting import NoConnection, first_connected
 from posthouse.core.clamd_reply import GARBAGE, ServerFault, pong
 from posthouse.core.profile import ServerProfile
 from posthouse.core.scan import Failure, Found, Verdict
@@ -95,10 +95,8 @@ class ClamdScanner:
             return f"no reply to PING within {seconds:g} s"
         except NoConnection as error:
             return str(error)
-        except EOFError:
-            return "connection lost before the reply"
-        except OSError as error:
-            return sentence_of(error)
+        except (OSError, EOFError):
+            return LOST.sentence
 
     async def close(self) -> None:
         """Mails that are being scanned lose their session."""
@@ -161,7 +159,7 @@ class ClamdScanner:
         return session
 
     def _give_back(self, server: _Server, session: ClamdSession) -> None:
-        if self._closed or not session.take():
+        if self._closed or not session.fit:
             self._drop(session)
             return
         session.idle_since = asyncio.get_running_loop().time()

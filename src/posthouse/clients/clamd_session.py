@@ -21,7 +21,7 @@ _REPLY_OCTETS = 4096
 _LAST_OCTETS = 64 * 1024
 _WRITE_OCTETS = 256 * 1024
 """Of what we have written, so much waits here for clamd to read it, and one piece more."""
-_LOST = ServerFault(Failure.UNREACHABLE, "connection lost before the reply")
+LOST = ServerFault(Failure.UNREACHABLE, "connection lost before the reply")
 
 Answered = Callable[[Asked, Found], None]
 
@@ -103,7 +103,7 @@ class ClamdSession(asyncio.Protocol):
             self._read(_rest(self._transport))
         self._transport = None
         if self.fit:
-            self._end(last_words(self._unread) or _LOST)
+            self._end(last_words(self._unread) or LOST)
         self._wake()
 
     def pause_writing(self) -> None:
