@@ -77,6 +77,7 @@ class HttpServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: each answer would take 40 ms
     server: "_Server"
 
     def setup(self) -> None:

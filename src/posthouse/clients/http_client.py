@@ -116,6 +116,7 @@ class HttpClient:
 async def _sent(body: Octets) -> AsyncIterator[bytes]:
     for piece in body.pieces():
         yield bytes(piece)
+        await asyncio.sleep(0)  # a connection that is lost is seen only now; others have their turn
 
 
 async def _answer(got: httpx2.Response, most_octets: int, sink: Sink | None) -> Answer:
