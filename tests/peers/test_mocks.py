@@ -14,7 +14,7 @@ from support.http_servers import Request, Response
 from support.mock_core import KEY, NO_LICENCE, MockCore
 from support.openapi_shapes import PATHS, SHAPES, document, extracted, faults, recorded
 
-DIGEST = "74f5b7804e0d8c0ef933a063021ca3b48d0955ed1c2331dd4d6b5c82345cf662"
+DIGEST = "c8b6fab05169adb2e4bee5d47864b6674fba14b3f13bc1c526534bddd5163dea"
 BESIDE = ("/readyz",)
 """Asked though the OpenAPI of 4.18 does not know it: since 5.0."""
 

@@ -16,6 +16,17 @@ from support.processes import ROOT
 
 SHAPES = Path(__file__).with_name("core_shapes.json")
 PATHS = ("/version", "/stat/engines", "/stat/nodes", "/admin/license")
+"""Of a TEST, by GET."""
+OPERATIONS = (
+    *((path, path, "get") for path in PATHS),
+    ("POST /file", "/file", "post"),
+    ("GET /file/{data_id}", "/file/{data_id}", "get"),
+    ("GET /file/converted/{data_id}", "/file/converted/{data_id}", "get"),
+    ("POST /file/batch", "/file/batch", "post"),
+    ("POST /file/batch/{batchId}/close", "/file/batch/{batchId}/close", "post"),
+    ("POST /file/{batchId}/cancel", "/file/{batchId}/cancel", "post"),
+)
+"""Name in the file, path and method in the document."""
 Shape = str | list[Any] | dict[str, Any]
 
 
@@ -26,7 +37,7 @@ def document() -> Path | None:
 
 
 def recorded() -> dict[str, dict[str, Shape]]:
-    """By path, then by status as text."""
+    """By name of the operation, then by status as text."""
     return cast(dict[str, dict[str, Shape]], json.loads(SHAPES.read_text("utf-8")))
 
 
@@ -34,17 +45,18 @@ def extracted(openapi: Path) -> dict[str, dict[str, Shape]]:
     """The same, from the document."""
     root = yaml.safe_load(openapi.read_text("utf-8"))
     return {
-        path: {
+        name: {
             status: _shape(root, _content(root, answer))
-            for status, answer in root["paths"][path]["get"]["responses"].items()
+            for status, answer in root["paths"][path][method]["responses"].items()
         }
-        for path in PATHS
+        for name, path, method in OPERATIONS
     }
 
 
 def _content(root: Mapping[str, Any], answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = _resolved(root, answer)
-    return cast(Mapping[str, Any], found["content"]["application/json"]["schema"])
+    """Of the one type of content that an answer has."""
+    (content,) = _resolved(root, answer)["content"].values()
+    return cast(Mapping[str, Any], content["schema"])
 
 
 def _resolved(root: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -58,6 +70,8 @@ def _resolved(root: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, 
 
 def _shape(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Shape:
     schema = _resolved(root, schema)
+    if len(schema.get("allOf", ())) == 1:
+        return _shape(root, schema["allOf"][0])
     if schema.get("type") == "array":
         return [_shape(root, schema["items"])]
     if "properties" in schema:

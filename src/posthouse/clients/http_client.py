@@ -30,7 +30,7 @@ _DROPPED = (b"location", b"set-cookie")
 Sink = Callable[[bytes], object]
 """Takes the body of an answer piece by piece. May raise OSError."""
 _CONNECTIONS = 20
-"""Open at once; further requests wait for one of them."""
+"""Kept idle; and open at once, unless a client is made for more: further requests wait for one of them."""
 _KEPT_SECONDS = 15.0
 """How long an idle connection is kept."""
 _STALE = 3
@@ -52,10 +52,14 @@ class HttpRequest:
 class HttpClient:
     """Speaks to the server at `base` over connections of `dial`; a context manager."""
 
-    def __init__(self, base: str, dial: Dial) -> None:
+    def __init__(self, base: str, dial: Dial, connections: int = _CONNECTIONS) -> None:
         self._base = base
         self._client = httpx2.AsyncClient(
-            transport=_Transport(dial), headers=_HEADERS, timeout=None, trust_env=False, follow_redirects=False
+            transport=_Transport(dial, connections),
+            headers=_HEADERS,
+            timeout=None,
+            trust_env=False,
+            follow_redirects=False,
         )
 
     async def __aenter__(self) -> Self:
@@ -122,7 +126,7 @@ async def _sent(body: Octets) -> AsyncIterator[bytes]:
 async def _answer(got: httpx2.Response, most_octets: int, sink: Sink | None) -> Answer:
     fields = {name.lower(): value for name, value in got.headers.items()}
     to_sink = sink if got.status_code == 200 else None
-    if to_sink is not None:
+    if to_sink is not None or most_octets > MOST_OCTETS:
         got.extensions["network_stream"].expect(most_octets)
     body = bytearray()
     octets_read = 0
@@ -142,11 +146,11 @@ async def _answer(got: httpx2.Response, most_octets: int, sink: Sink | None) -> 
 class _Transport(httpx2.AsyncBaseTransport):
     """What httpx2's own does, over our connections."""
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: Dial, connections: int) -> None:
         self._pool = httpcore2.AsyncConnectionPool(
             # Never used, but without one a context with all CAs of the system would be made.
             ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            max_connections=_CONNECTIONS,
+            max_connections=connections,
             max_keepalive_connections=_CONNECTIONS,
             keepalive_expiry=_KEPT_SECONDS,
             network_backend=_Network(dial),

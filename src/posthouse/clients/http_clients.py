@@ -18,6 +18,8 @@ from posthouse.core.profile import ServerProfile
 
 CONNECT_SECONDS = 10.0
 """For all addresses of a server together; as long again for the TLS handshake."""
+CONNECTIONS = 100
+"""Open at once to one server, so that files that take long hold up no short question."""
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class HttpClients:
         found = self._kept.get(key)
         if found is not None and (found.revision, found.way) == (profile.revision, way):
             return found
-        made = _Kept(profile.revision, way, HttpClient(way.base, partial(_dial, way)))
+        made = _Kept(profile.revision, way, HttpClient(way.base, partial(_dial, way), CONNECTIONS))
         in_force = self._revisions is None or self._revisions.get(profile.name) == profile.revision
         if not in_force or (found is not None and found.revision > profile.revision):
             made.retired = True

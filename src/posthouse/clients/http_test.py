@@ -4,7 +4,6 @@ Standards: design 2.11.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from functools import partial
 from posthouse.client_tls import TlsSettingsError
 from posthouse.clients.connecting import NoConnection
 from posthouse.clients.http_client import HttpClient
+from posthouse.clients.http_key import api_key
 from posthouse.clients.http_stream import (
     HttpStream,
     HttpWay,
@@ -22,14 +22,11 @@ from posthouse.clients.http_stream import (
     open_stream,
 )
 from posthouse.clients.tested_addresses import Listeners, addresses_to_test, connected_to_test
-from posthouse.clients.way import DigitalId, no_key, secret_text
+from posthouse.clients.way import DigitalId, no_key
 from posthouse.core.http_ladder import Answer, Facts
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.ports import SecretUnreadable, Unseal
-
-_FIELD = re.compile(r"[!-~]+")
-"""What may stand in a header field, and nothing else may leave with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +66,9 @@ class HttpTester:
         except TlsSettingsError as error:
             return (failed(StageName.TLS, 0.0, str(error)),)
         try:
-            key = secret_text(profile.api_key, self._unseal, "API key") if profile.api_key is not None else ""
+            key = api_key(profile, self._unseal)
         except SecretUnreadable as error:
             return (failed(StageName.KEY, 0.0, str(error)),)
-        if key and not _FIELD.fullmatch(key):
-            return (failed(StageName.KEY, 0.0, "the API key's text has characters that no key has"),)
         climb = _Climb(way, seconds, told)
         resolved, addresses = await addresses_to_test(way.host, way.port, self._listeners, seconds)
         climb.add(resolved)
