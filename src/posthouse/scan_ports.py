@@ -147,6 +147,29 @@ class Scanner(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class ProfileScan:
+    """What came of asking a scan profile: a result for every item, FAILED where no server had one."""
+
+    results: Mapping[int, Scanned]
+    """By number."""
+    servers: Mapping[int, str] = field(default_factory=dict)
+    """By number: the server that gave it, canonical; none for what was cached, or failed."""
+    batches: Mapping[str, str] = field(default_factory=dict)
+    """By server."""
+
+
+class ScanProfiles(Protocol):
+    """Scan profiles with their servers: preference, circuits, results of equal content (`mailflow.scanners`)."""
+
+    async def scan(
+        self, profile: ServerProfile, order: ScanOrder, items: Sequence[Asked], seconds: float
+    ) -> ProfileScan: ...
+
+    def admits(self, profile: ServerProfile) -> bool:
+        """A server may be asked now."""
+
+
 # --- Vaults ----------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 Each names the cases that it is for. Standards: issue 6, item 4; texts have the variables of `core.mime.notice_text`.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +11,6 @@ from enum import StrEnum
 from posthouse.core.examination import Position
 from posthouse.core.faults import Fault
 from posthouse.core.fields import FieldSpec, FieldType, Values, join, near, read, shown
-from posthouse.core.mime.field_text import field_name_fault
 from posthouse.core.mime.notice_text import Style, Template, parse_template
 
 
@@ -71,8 +71,8 @@ class NoticeRule:
 _ON = FieldSpec("on", FieldType.TEXTS, f"cases: {', '.join(Case)}", maximum=20, shown_default="every case")
 HEADER_FIELDS: tuple[FieldSpec, ...] = (
     _ON,
-    FieldSpec("name", FieldType.TEXT, "name of the field", minimum=1, maximum=76, required=True),
-    FieldSpec("value", FieldType.TEXT, "its value; may have variables", maximum=500, required=True),
+    FieldSpec("name", FieldType.TEXT, "name of the field", minimum=1, maximum=70, required=True),
+    FieldSpec("value", FieldType.TEXT, "its value; may have variables", minimum=1, maximum=500, required=True),
 )
 DISCLAIMER_FIELDS: tuple[FieldSpec, ...] = (
     _ON,
@@ -86,7 +86,8 @@ NOTICE_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("subject", FieldType.TEXT, "may have variables", minimum=1, maximum=200, required=True),
     FieldSpec("text", FieldType.LINES, "may have variables", minimum=1, maximum=10000, required=True),
 )
-_RESERVED = ("x-metadefender-", "x-md-", "received", "return-path")
+_RESERVED = ("x-metadefender-", "x-md-", "received", "return-path", "content-", "mime-version")
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,70}")
 
 
 def parse_headers(tables: Iterable[tuple[str, Mapping[str, object]]], faults: list[Fault]) -> tuple[AddedHeader, ...]:
@@ -96,10 +97,11 @@ def parse_headers(tables: Iterable[tuple[str, Mapping[str, object]]], faults: li
         values, own = read(table, HEADER_FIELDS, where)
         faults.extend(own)
         name = values.text("name")
-        if name and (fault := field_name_fault(name)):
-            faults.append(Fault(join(where, "name"), shown(name), fault, "Write a name such as X-Scanned."))
+        if name and not _FIELD_NAME.fullmatch(name):
+            rule = "A field's name has printable ASCII without blanks and colons (RFC 5322 section 3.6.8)."
+            faults.append(Fault(join(where, "name"), shown(name), rule, "Write a name such as X-Scanned."))
         elif name.casefold().startswith(_RESERVED):
-            rule = "Fields of this name are written by posthouse itself."
+            rule = "This field says what others say, or how the mail is to be read."
             faults.append(Fault(join(where, "name"), shown(name), rule, "Choose another name, such as X-Scanned."))
         found.append(AddedHeader(_cases(values, faults), name, _template(values, "value", where, faults)))
     return tuple(found)
@@ -179,8 +181,8 @@ def _chosen(values: Values, name: str, choices: tuple[str, ...], faults: list[Fa
 
 def _template(values: Values, name: str, where: str, faults: list[Fault]) -> Template:
     """An empty one where it is faulty."""
-    parsed = parse_template(values.text(name))
+    parsed = parse_template(values.text(name), join(where, name))
     if isinstance(parsed, Template):
         return parsed
-    faults.extend(Fault(join(where, name), shown(values.text(name)), *fault) for fault in parsed)
-    return Template((), "")
+    faults.extend(parsed)
+    return Template(())

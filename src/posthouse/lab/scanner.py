@@ -1,4 +1,4 @@
-"""The demo's scanner: speaks clamd's INSTREAM and finds the EICAR test pattern, bare or as any mail reader decodes it.
+"""The demo's scanner: speaks clamd's INSTREAM and finds the EICAR test pattern in what it is shown.
 
 It is no scanner: it knows one pattern. It stands in for a clamd where a newcomer has none.
 Standards: clamd(8), commands PING, VERSION, INSTREAM, IDSESSION.

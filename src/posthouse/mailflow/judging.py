@@ -19,7 +19,7 @@ from posthouse.core.disposition import Action, Disposition, Finding, dispose
 from posthouse.core.examination import AddField, CannotEdit, Edit, ItemKind, RemovePart, ReplacePart
 from posthouse.core.inventory import Inventory
 from posthouse.core.mail import Content, Mail, ScanRow, TrailEntry, UploadRow, UploadState
-from posthouse.core.mime.notice_text import disclaimer, fill
+from posthouse.core.mime.notice_text import fill, notice
 from posthouse.core.removed_text import replaced
 from posthouse.core.rule import Rule
 from posthouse.core.scan import Failure, Verdict, strictest
@@ -28,10 +28,9 @@ from posthouse.core.scan_variables import variables
 from posthouse.core.vault_choice import chosen
 from posthouse.core.vault_notice import KeptInVault, vault_notice
 from posthouse.core.vault_section import VaultSection
-from posthouse.mailflow.scanners import Scanners
 from posthouse.mailflow.showing import Shown, show
 from posthouse.ports import Clock, ContentSink
-from posthouse.scan_ports import Examined, Examiner, Octets, ToUpload, Uploaded, UploadFailed, Vault
+from posthouse.scan_ports import Examined, Examiner, Octets, ScanProfiles, ToUpload, Uploaded, UploadFailed, Vault
 from posthouse.settings import NodeSettings
 from posthouse.telemetry import logger
 
@@ -79,7 +78,7 @@ class JudgeTools:
     """What a judge works with."""
 
     examiner: Examiner
-    scanners: Scanners
+    scanners: ScanProfiles
     vault: Vault
     clock: Clock
     open_content: Callable[[], ContentSink]
@@ -265,7 +264,7 @@ class _Case:
         if section is not None:
             for each in section.disclaimers:
                 if not each.on or each.on & disposition.cases:
-                    edits.append(disclaimer(each.text, each.style, each.position, self._values))
+                    edits.append(notice(each.text, self._values, each.style, each.position))
                     told.append(f"disclaimer added at the {each.position.value}")
             for header in section.headers:
                 if not header.on or header.on & disposition.cases:

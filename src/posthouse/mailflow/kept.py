@@ -18,7 +18,17 @@ from posthouse.core.envelope import SessionFacts
 from posthouse.core.fields import name_key
 from posthouse.core.inventory import Inventory
 from posthouse.core.kept_act import KeptAct, KeptOptions, options_of
-from posthouse.core.mail import GONE, Content, Mail, MailId, MailRecipient, RecipientState, Stage, TrailEntry, content_size
+from posthouse.core.mail import (
+    GONE,
+    Content,
+    Mail,
+    MailId,
+    MailRecipient,
+    RecipientState,
+    Stage,
+    TrailEntry,
+    content_size,
+)
 from posthouse.core.rule import Rule
 from posthouse.core.scan_section import ACTIONS, OnFailed, OnVerdict, Where
 from posthouse.mailflow.delivery import Delivery

@@ -35,10 +35,9 @@ from posthouse.mailflow.judging import Judge, Judged
 from posthouse.mailflow.notices import Generated, Notices
 from posthouse.mailflow.recording import record
 from posthouse.mailflow.scan_notices import ScanNotices
-from posthouse.mailflow.scanners import Scanners
 from posthouse.mailflow.settling import ends_and_deferrals, settled
 from posthouse.ports import Age, ContentUnreadable, Outcome, QueueCommand, SecretUnreadable, Tools
-from posthouse.scan_ports import ExaminationFailed, ExaminerUnavailable
+from posthouse.scan_ports import ExaminationFailed, ExaminerUnavailable, ScanProfiles
 from posthouse.settings import NodeSettings
 from posthouse.telemetry import DeliveryLog, logger
 
@@ -71,7 +70,7 @@ class Scanning:
         self,
         tools: Tools,
         judge: Judge,
-        scanners: Scanners,
+        scanners: ScanProfiles,
         delivery: Delivery,
         settings: NodeSettings,
         inventory: Inventory,
@@ -159,7 +158,6 @@ class Scanning:
         turn = 0
         while True:
             try:
-                self._scanners.look()
                 self._start()
                 await self._refill()
                 turn += 1

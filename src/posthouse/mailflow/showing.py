@@ -17,9 +17,8 @@ from posthouse.core.mail import Mail, ScanRow
 from posthouse.core.rule import Rule
 from posthouse.core.scan import Failure, Found, Verdict
 from posthouse.core.scan_section import ScanSection
-from posthouse.mailflow.scanners import ProfileScan, Scanners
 from posthouse.ports import Clock
-from posthouse.scan_ports import Asked, Examined, Scanned, ScanOrder
+from posthouse.scan_ports import Asked, Examined, ProfileScan, Scanned, ScanOrder, ScanProfiles
 
 MOST_ROWS = 500
 """Of one mail and rule; the clean ones beyond it are left out, for a hostile mail may have thousands of items."""
@@ -37,7 +36,7 @@ class Shown:
 
 
 async def show(
-    scanners: Scanners,
+    scanners: ScanProfiles,
     clock: Clock,
     mail: Mail,
     rule: Rule,
@@ -74,7 +73,7 @@ async def show(
 
 
 async def _scan(
-    scanners: Scanners, inventory: Inventory, name: str, order: ScanOrder, asked: Sequence[Asked], seconds: float
+    scanners: ScanProfiles, inventory: Inventory, name: str, order: ScanOrder, asked: Sequence[Asked], seconds: float
 ) -> ProfileScan:
     profile = inventory.profiles.get(name) or inventory.profiles.get(inventory.former.get(name, ""))
     if profile is None:

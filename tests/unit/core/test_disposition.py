@@ -1,6 +1,7 @@
 """What is done with a mail by what was found in it: one test for each sentence of the module's table."""
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 
@@ -14,10 +15,12 @@ CLEAN = Finding("1", Verdict.CLEAN, "")
 
 
 def section(
-    *, failed: OnFailed = OnFailed.RETRY, errors: dict[Failure, OnFailed] | None = None, **on: str
+    on: Mapping[Verdict, OnVerdict] | None = None,
+    *,
+    failed: OnFailed = OnFailed.RETRY,
+    errors: Mapping[Failure, OnFailed] | None = None,
 ) -> ScanSection:
-    actions = {verdict: OnVerdict.QUARANTINE for verdict in ACTIONS.values()}
-    actions |= {Verdict(name): OnVerdict(action) for name, action in on.items()}
+    actions = {**dict.fromkeys(ACTIONS.values(), OnVerdict.QUARANTINE), **(on or {})}
     return ScanSection(("core",), on=actions, on_failed=failed, on_errors=errors or {})
 
 
@@ -48,7 +51,7 @@ def test_a_clean_mail_goes_on_as_it_is() -> None:
 @pytest.mark.parametrize("verdict", BAD)
 @pytest.mark.parametrize("action", [OnVerdict.QUARANTINE, OnVerdict.DISCARD])
 def test_the_action_of_a_verdict_ends_the_mail(verdict: Verdict, action: OnVerdict) -> None:
-    found = disposed(section(**{verdict.value: action.value}), bad(verdict))
+    found = disposed(section({verdict: action}), bad(verdict))
     assert found.action.value == action.value
     assert found.verdict is verdict
     assert "Eicar" in found.why
@@ -57,20 +60,20 @@ def test_the_action_of_a_verdict_ends_the_mail(verdict: Verdict, action: OnVerdi
 
 @pytest.mark.parametrize("verdict", BAD)
 def test_a_mail_is_rejected_only_before_it_is_accepted(verdict: Verdict) -> None:
-    of = section(**{verdict.value: "reject"})
+    of = section({verdict: OnVerdict.REJECT})
     assert disposed(of, bad(verdict), may_reject=True).action is Action.REJECT
     assert disposed(of, bad(verdict)).action is Action.QUARANTINE
 
 
-@pytest.mark.parametrize(("strict", "mild"), itertools.combinations(BAD, 2))
+@pytest.mark.parametrize(("strict", "mild"), list(itertools.combinations(BAD, 2)))
 def test_of_several_verdicts_that_end_the_mail_the_strictest_decides(strict: Verdict, mild: Verdict) -> None:
-    found = disposed(section(**{strict.value: "discard", mild.value: "quarantine"}), bad(mild), bad(strict))
+    found = disposed(section({strict: OnVerdict.DISCARD, mild: OnVerdict.QUARANTINE}), bad(mild), bad(strict))
     assert found.action is Action.DISCARD
 
 
 @pytest.mark.parametrize("milder", [OnVerdict.STRIP, OnVerdict.MARK])
 def test_a_verdict_that_ends_the_mail_comes_before_one_that_lets_it_go_on(milder: OnVerdict) -> None:
-    of = section(blocked=milder.value, encrypted="quarantine")
+    of = section({Verdict.BLOCKED: milder})
     assert disposed(of, bad(Verdict.BLOCKED), bad(Verdict.ENCRYPTED, "3")).action is Action.QUARANTINE
 
 
@@ -115,14 +118,14 @@ def test_a_known_threat_decides_though_another_scanner_failed() -> None:
     assert disposed(section(), failed(Failure.BUSY), bad(Verdict.BLOCKED)).action is Action.QUARANTINE
 
 
-@pytest.mark.parametrize("action", ["strip", "mark"])
-def test_nothing_goes_on_less_its_bad_parts_while_a_scanner_has_not_answered(action: str) -> None:
-    found = disposed(section(blocked=action), bad(Verdict.BLOCKED), failed(Failure.BUSY, "3"))
+@pytest.mark.parametrize("action", [OnVerdict.STRIP, OnVerdict.MARK])
+def test_nothing_goes_on_less_its_bad_parts_while_a_scanner_has_not_answered(action: OnVerdict) -> None:
+    found = disposed(section({Verdict.BLOCKED: action}), bad(Verdict.BLOCKED), failed(Failure.BUSY, "3"))
     assert found.action is Action.RETRY
 
 
 def test_bad_parts_are_taken_out_and_sanitized_ones_replaced() -> None:
-    of = section(blocked="strip", policy="strip")
+    of = section({Verdict.BLOCKED: OnVerdict.STRIP, Verdict.POLICY: OnVerdict.STRIP})
     found = disposed(
         of,
         bad(Verdict.BLOCKED, "2"),
@@ -139,30 +142,24 @@ def test_bad_parts_are_taken_out_and_sanitized_ones_replaced() -> None:
 
 @pytest.mark.parametrize("verdict", BAD)
 def test_what_is_bad_in_the_mail_as_a_whole_cannot_be_taken_out(verdict: Verdict) -> None:
-    found = disposed(section(**{verdict.value: "strip"}), bad(verdict, ""))
+    found = disposed(section({verdict: OnVerdict.STRIP}), bad(verdict, ""))
     assert found.action is Action.QUARANTINE
 
 
 @pytest.mark.parametrize("verdict", BAD)
 def test_a_marked_mail_goes_on(verdict: Verdict) -> None:
-    found = disposed(section(**{verdict.value: "mark"}), bad(verdict))
+    found = disposed(section({verdict: OnVerdict.MARK}), bad(verdict))
     assert (found.action, found.marked) == (Action.DELIVER, True)
     assert "Eicar" in found.why
 
 
 def test_nothing_bad_is_ever_delivered_unmarked() -> None:
-    """Every combination of two findings and of actions: what goes on is clean, sanitized, stripped or marked."""
-    for actions in itertools.product(("quarantine", "strip", "mark", "discard", "reject"), repeat=2):
-        for first, second in itertools.product((*BAD, Verdict.FAILED), repeat=2):
-            of = section(
-                failed=OnFailed.BYPASS,
-                **dict(
-                    zip((first.value, second.value), actions, strict=True)
-                    if Verdict.FAILED not in (first, second)
-                    else ()
-                ),
-            )
+    """Every combination of two findings and of actions: what goes on is stripped of both or marked."""
+    kinds = (*BAD, Verdict.FAILED)
+    for first, second in itertools.product(kinds, repeat=2):
+        for of_first, of_second in itertools.product(OnVerdict, repeat=2):
+            on = {verdict: action for verdict, action in ((first, of_first), (second, of_second)) if verdict in BAD}
             findings = [Finding("1", first, "x", Failure.BUSY), Finding("2", second, "y", Failure.BUSY)]
-            found = disposed(of, *findings)
+            found = disposed(section(on, failed=OnFailed.BYPASS), *findings)
             if found.action is Action.DELIVER and not found.marked:
-                assert {"1", "2"} == set(found.strip), (actions, first, second)
+                assert {"1", "2"} == set(found.strip), (on, first, second)

@@ -248,7 +248,8 @@ def test_another_order_of_profiles_is_none() -> None:
 
 
 def test_rules_that_use_a_profile_are_found_ignoring_case() -> None:
-    assert rules_using("EXCHANGE", [*STORED_RULES, canonical_rule("x", "other")]) == ("one", "two")
+    used = rules_using("EXCHANGE", [*STORED_RULES, canonical_rule("x", "other")])
+    assert [(rule, by.field) for rule, by in used] == [("one", "relay.profile"), ("two", "relay.profile")]
     assert rules_using("gone", STORED_RULES) == ()
     assert rules_using("x", [{"name": "r"}, {"name": "s", "relay": {"profile": 5}}]) == ()
 

@@ -15,7 +15,9 @@ UUENCODE = "uuencode"
 _WORDS = ((b"base64", BASE64), (b"quoted", QUOTED_PRINTABLE), (b"printable", QUOTED_PRINTABLE), (b"uue", UUENCODE))
 _EVERY = (BASE64, QUOTED_PRINTABLE, UUENCODE)
 _LOWER = bytes(range(256)).lower()
-_SQUEEZED_OUT = bytes(sorted(set(range(256)) - set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:")))
+_SQUEEZED_OUT = bytes(
+    sorted(set(range(256)) - set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:"))
+)
 _TYPE_LINE = re.compile(rb"type[\s\x00]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.I)
 _TYPE = re.compile(rb"[a-z0-9][a-z0-9!#$&^_.+-]*+/[a-z0-9!#$&^_.+*-]++")
 _MOST_TYPES = 16

@@ -55,12 +55,20 @@ class Variable:
     prefix: str = ""
     placeholder: str = ""
 
+    def __str__(self) -> str:
+        return f"%[{self.prefix}]{self.name}[{self.placeholder}]%"
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """A text between whose pieces values stand."""
 
     pieces: tuple[str | Variable, ...]
+
+    @property
+    def source(self) -> str:
+        """As it was written."""
+        return "".join(str(piece) for piece in self.pieces)
 
     @property
     def names(self) -> frozenset[str]:

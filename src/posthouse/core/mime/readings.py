@@ -17,7 +17,7 @@ from posthouse.core.examination import ExaminationLimits, ItemKind
 from posthouse.core.mime.charset import recodable, recoded
 from posthouse.core.mime.decode import decodings
 from posthouse.core.mime.embedded import embedded, uudecoded
-from posthouse.core.mime.evidence import IDENTITY, NEVER_WHOLE, UUENCODE, encodings, named, types, types_in
+from posthouse.core.mime.evidence import IDENTITY, NEVER_WHOLE, encodings, named, types, types_in
 from posthouse.core.mime.header import Buffer, Manner
 from posthouse.core.mime.loose import pieces
 from posthouse.core.mime.names import file_name, names
@@ -186,7 +186,9 @@ class _Reading:
         flat = header.replace(b"\r", b" ").replace(b"\n", b" ")
         given = names([(flat, parse(flat))]) if b"name" in flat.lower() else ()
         holder = source.holder(_holder(held, body, end))
-        made = _Made(source, f"{source.where(holder) or source.path}?", holder, given, types_in(header), "us-ascii", False)
+        made = _Made(
+            source, f"{source.where(holder) or source.path}?", holder, given, types_in(header), "us-ascii", False
+        )
         self._bodies(made, body, end, (*(() if seen else ("7bit",)), *wanted))
 
     def _leaf(self, source: _Source, part: Part, holder: str, usual: bool) -> None:
@@ -248,7 +250,9 @@ class _Reading:
     def _inside(self, made: "_Made", octets: Buffer, start: int, end: int) -> None:
         """What is in a body: another mail, or text in a charset."""
         head = bytes(octets[start : min(end, start + _HEAD)])
-        mail = any(one in MESSAGES for one in made.types) or any(one.lower().endswith(_MAIL_NAMES) for one in made.names)
+        mail = any(one in MESSAGES for one in made.types) or any(
+            one.lower().endswith(_MAIL_NAMES) for one in made.names
+        )
         if (mail and b":" in head) or _MAIL_HEAD.match(head):
             self._inner(_Source(bytes(octets[start:end]), made.path, made.part, made.source.depth + 1))
         if any(one.startswith("text/") for one in made.types) or not made.types:
@@ -265,11 +269,13 @@ class _Reading:
         for one in declared:
             if one in NEVER_WHOLE:
                 self._doubts[NEVER_WHOLE[one]] = None
-        made = _Made(source, source.where(part.path), source.holder(part.path), part.names, declared, "us-ascii", False)
+        made = _Made(
+            source, source.where(part.path), source.holder(part.path), part.names, declared, "us-ascii", False
+        )
         for way in wanted:
             for one in decodings(bytes(source.octets[part.body : part.end]), way):
                 if part.type not in MESSAGES:
-                    one = b"Content-Type: multipart/mixed; boundary=\"" + part.boundary + b'"\r\n\r\n' + one
+                    one = b'Content-Type: multipart/mixed; boundary="' + part.boundary + b'"\r\n\r\n' + one
                 self._inner(_Source(one, made.path or "1", made.part, source.depth + 1))
         if not part.boundary:
             return bool(wanted)
