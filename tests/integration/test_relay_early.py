@@ -15,6 +15,7 @@ from posthouse.mailflow.pipeline import Pipeline
 from posthouse.ports import ReceivedContent
 from posthouse.telemetry import DeliveryLog
 from support.flow import Flow, flow, inventory, mail
+from support.scan_flow import line
 from support.servers import LOOPS, Peer, profile, run, scripted
 
 YOU = "you@ours.example"
@@ -36,7 +37,7 @@ def over(server: str) -> tuple[Flow, Pipeline]:
     ours = inventory()
     ours = replace(ours, profiles={"exchange": profile(server)})
     made.delivery = Delivery(made.tools, made.settings, ours, 20, DeliveryLog("test"))
-    return made, Pipeline(made.tools, made.settings, ours, made.delivery)
+    return made, line(made, ours)
 
 
 def offer(pipeline: Pipeline, content: bytes) -> list[Reply]:

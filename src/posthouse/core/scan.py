@@ -52,8 +52,6 @@ class Failure(StrEnum):
     """It could not be sanitized, or what was sanitized could not be had."""
     EDIT = "edit"
     """The mail could not be modified as the rule says."""
-    UPLOAD = "upload"
-    """The vault did not take an attachment."""
 
 
 @dataclass(frozen=True, slots=True)

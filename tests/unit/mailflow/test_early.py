@@ -7,9 +7,9 @@ import pytest
 from posthouse.core.envelope import Envelope, Recipient
 from posthouse.core.mail import Mail, RecipientState
 from posthouse.core.smtp_reply import Reply
-from posthouse.mailflow.pipeline import Pipeline
 from posthouse.ports import Done, ReceivedContent
 from support.flow import FAULT, PERMANENT, A, B, Flow, flow, inventory, mail
+from support.scan_flow import line
 
 YOU = "you@ours.example"
 
@@ -18,7 +18,7 @@ def offered(made: Flow, *addresses: str) -> list[Reply]:
     """A mail through the line; its reply, once there is one."""
     one: Mail = mail(*addresses)
     said: list[Reply] = []
-    Pipeline(made.tools, made.settings, inventory(), made.delivery).accept(
+    line(made, inventory()).accept(
         one.session,
         Envelope(one.reverse_path, tuple([Recipient(a, "", "") for a in addresses]), one.body, False, "", ""),
         ReceivedContent(one.contents[0], one.size, b"Subject: x\r\n"),
