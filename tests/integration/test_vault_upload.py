@@ -237,6 +237,25 @@ def test_uploads_share_a_connection_and_none_is_asked_for_nothing(loop: str) -> 
     assert vault.names().keys() == {"a", "b"}
 
 
+def test_an_edited_profile_gets_new_connections(loop: str) -> None:
+    vault = StatefulVault()
+
+    async def edited(server: str) -> None:
+        client = VaultClient(no_id)
+        for revision in (1, 1, 2):
+            in_force = replace(vault_profile(server), revision=revision)
+            client.retire({in_force.name: in_force})
+            await client.upload(in_force, str(uuid4()), [file(f"{revision}")], 0, SECONDS)
+        await client.close()
+
+    with http_server(vault.answer) as server:
+        run(loop, edited(server.specification))
+        ports = [request.port for request in server.requests]
+        assert len(set(ports[:10])) == 1
+        assert len(set(ports[10:])) == 1
+        assert ports[0] != ports[-1]
+
+
 def test_a_known_checksum_is_used(loop: str) -> None:
     vault = StatefulVault()
     good = hashlib.md5(b"x", usedforsecurity=False).hexdigest()
@@ -279,6 +298,7 @@ def test_https_with_a_certificate_that_is_looked_at(loop: str) -> None:
                 failed = failure(loop, server.specification, **tls)
                 assert failed.again
                 assert "expired" in str(failed)
+                assert LEFT_BEHIND not in str(failed)
                 assert not server.requests
         assert bool(vault.names()) == well
 
