@@ -237,6 +237,25 @@ def test_uploads_share_a_connection_and_none_is_asked_for_nothing(loop: str) -> 
     assert vault.names().keys() == {"a", "b"}
 
 
+def test_an_edited_profile_gets_new_connections(loop: str) -> None:
+    vault = StatefulVault()
+
+    async def edited(server: str) -> None:
+        client = VaultClient(no_id)
+        for revision in (1, 1, 2):
+            in_force = replace(vault_profile(server), revision=revision)
+            client.retire({in_force.name: in_force})
+            await client.upload(in_force, str(uuid4()), [file(f"{revision}")], 0, SECONDS)
+        await client.close()
+
+    with http_server(vault.answer) as server:
+        run(loop, edited(server.specification))
+        ports = [request.port for request in server.requests]
+        assert len(set(ports[:10])) == 1
+        assert len(set(ports[10:])) == 1
+        assert ports[0] != ports[-1]
+
+
 def test_a_known_checksum_is_used(loop: str) -> None:
     vault = StatefulVault()
     good = hashlib.md5(b"x", usedforsecurity=False).hexdigest()
@@ -279,6 +298,7 @@ def test_https_with_a_certificate_that_is_looked_at(loop: str) -> None:
                 failed = failure(loop, server.specification, **tls)
                 assert failed.again
                 assert "expired" in str(failed)
+                assert LEFT_BEHIND not in str(failed)
                 assert not server.requests
         assert bool(vault.names()) == well
 
@@ -305,7 +325,8 @@ def test_a_step_that_is_refused(step: tuple[str, str], response: Response, again
     vault = StatefulVault(instead=at(step, response))
     with http_server(vault.answer) as server:
         failed = failure("uvloop", server.specification, file("a", b"1"), file("b", b"2"))
-        assert (failed.again, str(response.status) in str(failed)) == (again, True)
+        forgotten = response.status == 404 and step != STEPS[0]
+        assert (failed.again, str(response.status) in str(failed)) == (again or forgotten, True)
         opened = step != STEPS[0] or response.status >= 500
         told = ("DELETE", "/transfer") in steps(server)
         assert told == opened
@@ -513,6 +534,23 @@ def test_a_kept_connection_that_dies_costs_nothing_but_one_chunk(loop: str, octe
     with http_server(vault.answer) as server, cut(server.port, octets, most) as port:
         run(loop, upload(f"http://127.0.0.1:{port}", file("disc.iso", content)))
     assert vault.names() == {"disc.iso": content}
+
+
+def test_a_last_answer_that_is_lost_with_its_connection(loop: str) -> None:
+    """The files are visible, but nobody knows where: they are deleted."""
+
+    def lost(request: Request, done: Response) -> Response:
+        if asked(request) == LAST and done.status == 200:
+            assert vault.names()
+            raise ConnectionAbortedError
+        return done
+
+    vault = StatefulVault(changed=lost)
+    with http_server(vault.answer) as server:
+        failed = failure(loop, server.specification, file("a"), file("b"))
+        assert (str(failed), failed.again) == ("the vault knows the transfer no more (404)", True)
+        assert [method for method, path in steps(server) if path.startswith("/file/")] == ["DELETE", "DELETE"]
+    assert vault.nothing()
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -67,7 +67,7 @@ class Transfer:
         try:
             answer = await self._ask("GET", _GROUP)
         except UploadFailed as failed:
-            self.begun = not isinstance(failed.__cause__, NoConnection)
+            self.begun = not isinstance(failed.__cause__, NoConnection | TlsFailed)
             raise
         self.begun = answer.status < 300 or answer.status >= 500  # what is refused was not begun
         _demand(group_opened(answer, self._group))

@@ -45,8 +45,8 @@ class Refusal:
     """Later it may go well; else an administrator has to mend something."""
 
 
-def refusal(answer: Answer) -> Refusal | None:
-    """What an answer says by its status; None if it is a success.
+def refusal(answer: Answer, *, opened: bool) -> Refusal | None:
+    """What an answer says by its status; None if it is a success. `opened`: the transfer, by step 1.
 
     401 is a header parameter, not the key (403).
     """
@@ -59,14 +59,17 @@ def refusal(answer: Answer) -> Refusal | None:
     if status == 403:
         why = f"{refused(status)}: it is wrong or has expired, or its user may not upload; enter a new one"
         return Refusal(why, again=False)
+    if status == 404 and opened:
+        # Restarted or cleaned up; or it did the last step, and the answer was lost with its connection.
+        return Refusal("the vault knows the transfer no more (404)", again=True)
     why = _SENTENCES.get(status, f"the vault answers {status}")
     return Refusal(why, again=status >= 500 or status in _LATER)
 
 
 def group_opened(answer: Answer, group: str) -> Refusal | None:
     """Step 1, `{"group_id": ...}`: it must be the group that was asked for; newer vaults write it without hyphens."""
-    if (refused := refusal(answer)) is not None:
-        return refused
+    if (fault := refusal(answer, opened=False)) is not None:
+        return fault
     told = _object(answer).get("group_id")
     try:
         same = isinstance(told, str) and len(told) <= 64 and UUID(told) == UUID(group)
@@ -77,8 +80,8 @@ def group_opened(answer: Answer, group: str) -> Refusal | None:
 
 def file_opened(answer: Answer, before: Sequence[str]) -> str | Refusal:
     """Step 2, `{"file_id": ...}`: the id, which must be none of those `before`."""
-    if (refused := refusal(answer)) is not None:
-        return refused
+    if (fault := refusal(answer, opened=True)) is not None:
+        return fault
     told = _object(answer).get("file_id")
     if isinstance(told, str) and _ID.fullmatch(told) and told.strip(".") and told not in before:
         return told
@@ -87,8 +90,8 @@ def file_opened(answer: Answer, before: Sequence[str]) -> str | Refusal:
 
 def done(answer: Answer) -> Refusal | None:
     """Steps 3 and 4, `{"result": "success"}`. For a chunk the documents show no body: only another result is odd."""
-    if (refused := refusal(answer)) is not None:
-        return refused
+    if (fault := refusal(answer, opened=True)) is not None:
+        return fault
     result = _object(answer).get("result", "success")
     well = isinstance(result, str) and result.lower() == "success"
     return None if well else Refusal("the vault says that it has not kept an attachment", again=True)
@@ -99,8 +102,8 @@ def links(answer: Answer, files: Sequence[str]) -> tuple[str, ...] | Refusal:
 
     Every file once and no other; the vault may tell them in any order.
     """
-    if (refused := refusal(answer)) is not None:
-        return refused
+    if (fault := refusal(answer, opened=True)) is not None:
+        return fault
     told = _object(answer).get("files")
     found: dict[str, str] = {}
     for each in told if isinstance(told, list) and len(told) == len(files) else ():

@@ -43,18 +43,25 @@ def kept(*files: str) -> Answer:
 )
 def test_a_status_says_whether_to_try_again_or_what_to_mend(status: int, again: bool, words: str) -> None:
     for body in (b"", b'{"group_id": "x", "result": "success", "files": []}'):
-        found = refusal(Answer(status, body))
+        given = Answer(status, body)
+        found = group_opened(given, GROUP)
         assert found is not None
         assert (found.again, words in found.why, str(status) in found.why) == (again, True, True)
-        for read in (group_opened(Answer(status, body), GROUP), done(Answer(status, body))):
-            assert read == found
-        assert file_opened(Answer(status, body), ()) == links(Answer(status, body), ()) == found
+        if status != 404:
+            assert done(given) == file_opened(given, ()) == links(given, ()) == found
 
 
-def test_a_success_is_no_refusal_unless_it_is_too_long() -> None:
-    assert refusal(Answer(200, b"")) is None
-    assert refusal(Answer(204, b"")) is None
-    found = refusal(Answer(200, b"", whole=False))
+def test_a_transfer_that_the_vault_has_forgotten() -> None:
+    given = Answer(404, b"")
+    for found in (done(given), file_opened(given, ()), links(given, ())):
+        assert found == Refusal("the vault knows the transfer no more (404)", again=True)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_success_is_no_refusal_unless_it_is_too_long(opened: bool) -> None:
+    assert refusal(Answer(200, b""), opened=opened) is None
+    assert refusal(Answer(204, b""), opened=opened) is None
+    found = refusal(Answer(200, b"", whole=False), opened=opened)
     assert found is not None
     assert found.again
 

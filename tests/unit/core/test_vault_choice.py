@@ -101,5 +101,9 @@ def test_of_attachments_in_each_other_the_outermost() -> None:
     assert choose("blocked", *message, **{"p2.1": Verdict.BLOCKED, "p2.1.1": Verdict.BLOCKED}) == ("2.1",)
 
 
+def test_of_an_attached_multipart_its_parts() -> None:
+    assert choose("all", part("2", 0, sha256=""), part("2.1"), part("2.2", attachment=False)) == ("2.1",)
+
+
 def test_what_is_uploaded_of_a_sanitized_attachment() -> None:
     assert [Attachments(which).originals for which in Which] == [False, True, True, False]
