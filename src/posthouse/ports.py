@@ -5,7 +5,7 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -661,13 +661,38 @@ class MailQuery:
     recipient: str = ""
     subject: str = ""
     status: str = ""
-    """queued (= active or queued), held, relayed, failed, deleted; a mail matches if one recipient has it."""
+    """queued (= active or queued), held, relayed, failed, deleted, quarantined, discarded, rejected; a mail matches
+    if one recipient has it."""
     rule: str = ""
     since: float | None = None
     until: float | None = None
     limit: int = 50
     before: str = ""
     """Cursor: only mails with an id below it (ids sort by time); newest first."""
+    verdict: str = ""
+    """`core.scan.Verdict`: the strictest of all scans of the mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptQuery:
+    """Filter of the quarantine and of failed emails; all given must match. Text filters are case-insensitive
+    substrings, but for `rule` and `cause`."""
+
+    sender: str = ""
+    recipient: str = ""
+    subject: str = ""
+    rule: str = ""
+    """Of the quarantine row; of failed emails, of a recipient that FAILED."""
+    cause: str = ""
+    """Of the quarantine row: `core.scan.Verdict`."""
+    since: float | None = None
+    """Kept since then, or later; epoch seconds."""
+    until: float | None = None
+    pinned: bool | None = None
+    """Of the quarantine row; None: either."""
+    limit: int = 50
+    before: str = ""
+    """Cursor: only mails with an id below it; newest first."""
 
 
 class History(Protocol):
@@ -679,10 +704,23 @@ class History(Protocol):
 
     def search(self, query: MailQuery) -> list[Mapping[str, object]]:
         """Mails without content; each with `recipients`: [{seq, address, state, rule, profile, due_at, tries,
-        detail}] (at most 20 of them, `recipient_count` has all)."""
+        detail}] (at most 20 of them, `recipient_count` has all), and `verdict`: the strictest of its scans, empty if
+        it has not been scanned."""
 
     def mail(self, mail_id: str) -> Mapping[str, object] | None:
-        """One mail whole: session, recipients, attempts, trail, contents (kind and size only)."""
+        """One mail whole: session, recipients, attempts, trail, contents (kind and size only), verdict, scans,
+        uploads, and `quarantine`: its row, or None."""
+
+    def quarantined(self, query: KeptQuery) -> list[Mapping[str, object]]:
+        """Mails in quarantine, as those of `search`, each with `quarantine`: its row."""
+
+    def failed(self, query: KeptQuery) -> list[Mapping[str, object]]:
+        """Failed emails whose content is kept, as those of `search`; `cause` and `pinned` are not asked."""
+
+    def kept_content(self, mail_id: str, version: int | None = None) -> Iterator[bytes] | None:
+        """A version of the content in wire form, unsealed, in pieces of at most 256 KiB; version None: what is
+        sealed, for the quarantine, else the mail as received. None if there is none. Raises SecretUnreadable at once,
+        and ContentUnreadable from the iterator too: what has come until then is not whole."""
 
     def past_mails(self, limit: int, before: str = "") -> list[PastMail]:
         """What the policy was asked with for received mails (own mail is left out), newest first, all recipients of

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
@@ -19,6 +19,7 @@ from posthouse.ports import (
     Acted,
     AuditFilter,
     CommandProgress,
+    KeptQuery,
     Key,
     LastAdministrator,
     MailQuery,
@@ -337,6 +338,9 @@ class MemoryHistory:
     mails: list[dict[str, object]] = field(default_factory=list)
     waiting: list[Mapping[str, object]] = field(default_factory=list)
     asked: list[MailQuery] = field(default_factory=list)
+    asked_kept: list[KeptQuery] = field(default_factory=list)
+    contents: dict[tuple[str, int | None], bytes] = field(default_factory=dict)
+    """What `kept_content` gives, by mail and version."""
 
     def search(self, query: MailQuery) -> list[Mapping[str, object]]:
         self.asked.append(query)
@@ -352,8 +356,35 @@ class MemoryHistory:
         )
         return [_past(mail) for mail in found if not before or str(mail["id"]) < before][:limit]
 
+    def quarantined(self, query: KeptQuery) -> list[Mapping[str, object]]:
+        return self._kept(query, [mail for mail in self.mails if _is_wanted(mail.get("quarantine"), query)])
+
+    def failed(self, query: KeptQuery) -> list[Mapping[str, object]]:
+        return self._kept(query, [mail for mail in self.mails if mail.get("kept_since") is not None])
+
+    def _kept(self, query: KeptQuery, mails: list[dict[str, object]]) -> list[Mapping[str, object]]:
+        self.asked_kept.append(query)
+        asked = MailQuery(query.sender, query.recipient, query.subject, before=query.before)
+        found: list[Mapping[str, object]] = [mail for mail in mails if _matches(mail, asked)]
+        return sorted(found, key=lambda mail: str(mail["id"]), reverse=True)[: query.limit]
+
+    def kept_content(self, mail_id: str, version: int | None = None) -> Iterator[bytes] | None:
+        found = self.contents.get((mail_id, version))
+        return iter([found]) if found is not None else None
+
     def queue(self) -> list[Mapping[str, object]]:
         return self.waiting
+
+
+def _is_wanted(quarantine: object, query: KeptQuery) -> bool:
+    return (
+        isinstance(quarantine, dict)
+        and (not query.rule or quarantine["rule"] == query.rule)
+        and (not query.cause or quarantine["cause"] == query.cause)
+        and (query.pinned is None or quarantine["pinned"] == query.pinned)
+        and (query.since is None or quarantine["at"] >= query.since)
+        and (query.until is None or quarantine["at"] < query.until)
+    )
 
 
 def _past(mail: Mapping[str, object]) -> PastMail:

@@ -20,7 +20,12 @@ def list_(
     to: Annotated[str, typer.Option("--to", metavar="TEXT", help="Part of a recipient's address.")] = "",
     subject: Annotated[str, typer.Option("--subject", metavar="TEXT", help="Part of the subject.")] = "",
     status: Annotated[
-        str, typer.Option("--status", metavar="STATUS", help="queued, held, relayed, failed or deleted.")
+        str,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="queued, held, relayed, failed, deleted, quarantined, discarded or rejected.",
+        ),
     ] = "",
     rule: Annotated[str, typer.Option("--rule", metavar="NAME", help="Security rule that matched.")] = "",
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="ISO 8601 or epoch seconds.")] = "",

@@ -1,7 +1,7 @@
 """ports.History: reads mails with their trail; on SQLite it opens every worker's file and merges."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -11,14 +11,17 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 
 from posthouse.core.mail import RecipientState
 from posthouse.core.past_mail import PastMail, PastRecipient
-from posthouse.ports import MailQuery
+from posthouse.ports import KeptQuery, MailQuery
 from posthouse.storage import schema, shards
 from posthouse.storage.database import Database, check_version, is_sqlite, open_postgresql, open_sqlite
+from posthouse.storage.kept_content import kept_content
+from posthouse.storage.kept_history import failed_ids, of_verdict, quarantine_rows, quarantined_ids, verdicts
+from posthouse.storage.quarantine_key import QuarantineKey
 
 _SHOWN_RECIPIENTS = 20
 _QUEUED = (RecipientState.ACTIVE.value, RecipientState.QUEUED.value)
 # The summary of a mail is the state that asks most for attention.
-_GRAVITY = ("failed", "held", "queued", "relayed", "deleted")
+_GRAVITY = ("failed", "held", "queued", "quarantined", "relayed", "rejected", "discarded", "deleted")
 
 
 class History:
@@ -29,9 +32,10 @@ class History:
         self._sqlite = is_sqlite(database)
         self._opening = Lock()
         self._databases: dict[int, Database] = {} if self._sqlite else {0: open_postgresql(database)}
+        self._quarantine_key = QuarantineKey(data_dir, database)
 
-    @contextmanager
-    def _connections(self) -> Iterator[list[Connection]]:
+    def _opened(self) -> dict[int, Database]:
+        """By number of the shard; those of workers that have come since too."""
         if self._sqlite:
             with self._opening:
                 for number in shards.numbers(self._data_dir):
@@ -39,9 +43,13 @@ class History:
                         opened_file = open_sqlite(shards.database_path(self._data_dir, number), read_only=True)
                         if _has_tables(opened_file):
                             self._databases[number] = opened_file
+        return dict(self._databases)
+
+    @contextmanager
+    def _connections(self) -> Iterator[list[Connection]]:
         opened: list[Connection] = []
         try:
-            for database in list(self._databases.values()):
+            for database in self._opened().values():
                 opened.append(database.engine.connect())
             yield opened
         finally:
@@ -62,6 +70,33 @@ class History:
                 row = connection.execute(select(schema.mail).where(schema.mail.c.id == mail_id)).one_or_none()
                 if row is not None:
                     return _whole(connection, row)
+        return None
+
+    def quarantined(self, query: KeptQuery) -> list[Mapping[str, object]]:
+        return self._kept(query, quarantined_ids)
+
+    def failed(self, query: KeptQuery) -> list[Mapping[str, object]]:
+        return self._kept(query, failed_ids)
+
+    def _kept(
+        self, query: KeptQuery, look: Callable[[Connection, KeptQuery], list[str]]
+    ) -> list[Mapping[str, object]]:
+        found: list[dict[str, object]] = []
+        with self._connections() as connections:
+            for connection in connections:
+                ids = look(connection, query)
+                of_mail = quarantine_rows(connection, ids)
+                mails = _mails(connection, [schema.mail.c.id.in_(ids)], query.limit) if ids else []
+                found += [{**mail, "quarantine": of_mail.get(str(mail["id"]))} for mail in mails]
+        found.sort(key=lambda mail: str(mail["id"]), reverse=True)
+        return list(found[: query.limit])
+
+    def kept_content(self, mail_id: str, version: int | None = None) -> Iterator[bytes] | None:
+        for number, database in self._opened().items():
+            folder = shards.content_folder(self._data_dir, number)
+            content = kept_content(database.read, folder, self._quarantine_key, mail_id, version)
+            if content is not None:
+                return content
         return None
 
     def past_mails(self, limit: int, before: str = "") -> list[PastMail]:
@@ -88,6 +123,7 @@ class History:
     def close(self) -> None:
         for database in self._databases.values():
             database.close()
+        self._quarantine_key.close()
 
 
 def _has_tables(database: Database) -> bool:
@@ -109,7 +145,11 @@ def _queue(connection: Connection) -> list[dict[str, Any]]:
     in_memory = and_(m.lease_owner.is_not(None), r.mail_id == m.id, schema.IS_ACTIVE)
     found: dict[str, dict[str, Any]] = {}
     oldest: dict[str, str] = {}
-    for column, condition in (("queued", schema.IS_QUEUED), ("held", schema.IS_HELD), ("queued", in_memory)):
+    conditions = (
+        *(("queued", schema.IS_DUE), ("queued", schema.IS_UNSCANNED)),
+        *(("held", schema.IS_HELD), ("queued", in_memory)),
+    )
+    for column, condition in conditions:
         for profile, count, first, due in connection.execute(select(*totals).where(condition).group_by(r.profile)):
             row = found.setdefault(profile, {"profile": profile, "queued": 0, "held": 0, "next_due": due})
             row[column] += count
@@ -142,7 +182,15 @@ def _search(connection: Connection, query: MailQuery) -> list[dict[str, object]]
         of_recipient.append(r.state.in_(states))
     if of_recipient:
         conditions.append(exists().where(and_(r.mail_id == m.id, *of_recipient)))
-    rows = connection.execute(select(schema.mail).where(*conditions).order_by(m.id.desc()).limit(query.limit)).all()
+    if query.verdict:
+        conditions.append(of_verdict(query.verdict))
+    return _mails(connection, conditions, query.limit)
+
+
+def _mails(connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[dict[str, object]]:
+    """Newest first, as `ports.History.search` has them."""
+    m, r = schema.mail.c, schema.recipient.c
+    rows = connection.execute(select(schema.mail).where(*conditions).order_by(m.id.desc()).limit(limit)).all()
     if not rows:
         return []
     recipients: dict[str, list[dict[str, object]]] = {row.id: [] for row in rows}
@@ -150,6 +198,7 @@ def _search(connection: Connection, query: MailQuery) -> list[dict[str, object]]
         select(schema.recipient).where(r.mail_id.in_(list(recipients))).order_by(r.mail_id, r.seq)
     ):
         recipients[row.mail_id].append(_recipient(row))
+    said = verdicts(connection, list(recipients))
     found = []
     for row in rows:
         mail = _mail(row)
@@ -157,6 +206,7 @@ def _search(connection: Connection, query: MailQuery) -> list[dict[str, object]]
         mail["recipients"] = all_of_them[:_SHOWN_RECIPIENTS]
         mail["recipient_count"] = len(all_of_them)
         mail["status"] = _status(all_of_them)
+        mail["verdict"] = said.get(row.id, "")
         found.append(mail)
     return found
 
@@ -196,12 +246,21 @@ def _whole(connection: Connection, row: Any) -> dict[str, object]:
     attempts = rows(schema.attempt, "n")
     mail["attempts"] = [_decoded(a, "order", "replies", "transcript", "marks", "way") for a in attempts]
     mail["trail"] = [_decoded(t, "detail") for t in rows(schema.trail, "n")]
+    mail["verdict"] = verdicts(connection, [row.id]).get(row.id, "")
+    mail["scans"] = [{**_decoded(s, "engines"), "cached": bool(s.cached)} for s in rows(schema.scan, "n")]
+    mail["uploads"] = [_decoded(u) for u in rows(schema.upload, "rule", "part")]
+    mail["quarantine"] = quarantine_rows(connection, [row.id]).get(row.id)
     c = schema.content.c
     contents = connection.execute(
         select(c.version, c.kind, c.size, c.cuts, c.sealed).where(c.mail_id == row.id).order_by(c.version)
     )
     mail["contents"] = [
-        {**content._mapping, "cuts": json.loads(content.cuts) if content.cuts else None} for content in contents
+        {
+            **content._mapping,
+            "cuts": json.loads(content.cuts) if content.cuts else None,
+            "sealed": bool(content.sealed),
+        }
+        for content in contents
     ]
     return mail
 

@@ -31,7 +31,7 @@ class Shard:
 
     @property
     def content_folder(self) -> Path:
-        return self.data_dir / "content" / f"{self.number:03d}"
+        return content_folder(self.data_dir, self.number)
 
     def release(self) -> None:
         os.close(self.lock)
@@ -39,6 +39,10 @@ class Shard:
 
 def database_path(data_dir: Path, number: int) -> Path:
     return data_dir / f"mail-{number:03d}.db"
+
+
+def content_folder(data_dir: Path, number: int) -> Path:
+    return data_dir / "content" / f"{number:03d}"
 
 
 def numbers(data_dir: Path) -> list[int]:

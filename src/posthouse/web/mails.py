@@ -34,7 +34,7 @@ Sender = Annotated[Filter, Query(alias="from", description="part of the reverse-
 Forward = Annotated[Filter, Query(alias="to", description="part of a recipient's address, case ignored")]
 Subject = Annotated[Filter, Query(description="part of the subject, case ignored")]
 RuleName = Annotated[Filter, Query(description="name of the security rule that matched")]
-Status = Literal["", "queued", "held", "relayed", "failed", "deleted"]
+Status = Literal["", "queued", "held", "relayed", "failed", "deleted", "quarantined", "discarded", "rejected"]
 
 _PAGE = {
     "items": [
