@@ -32,6 +32,9 @@ def decoded(octets: bytes, charset: str) -> str | None:
     name = codec(charset)
     if not name:
         return None
+    if name in ("utf-16", "utf-32") and marked(octets) not in ("utf-16", "utf-32"):
+        # Big-endian without a mark; but many mean the other order.
+        name = marked(octets) or f"{name}-be"
     try:
         return octets.decode(name, "replace")
     except (UnicodeError, ValueError, LookupError):
