@@ -2,10 +2,12 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from posthouse.clients.made_room import MadeRoom
 from posthouse.core.examination import AddField, AddNotice, AddPart, CannotEdit, Edit, Position, RemovePart
 from posthouse.core.mail import Content, FileOctets, InlineOctets
 from posthouse.ports import ContentUnreadable
@@ -81,7 +83,7 @@ def test_what_a_version_cuts_is_not_examined_and_places_count_without_it(
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_mail_of_50_mib_in_a_file(loop: str, tmp_path: Path) -> None:
-    content = in_file(tmp_path, mail("a", 30 * MIB, size=50 * MIB))
+    content = in_file(tmp_path, mail("a", 3 * MIB, size=50 * MIB))
 
     async def go() -> None:
         async with examiners(seconds=60) as examiner:
@@ -179,6 +181,40 @@ def test_content_that_is_gone_is_unreadable(tmp_path: Path) -> None:
             for size in (10, MIB):
                 with pytest.raises(ContentUnreadable):
                     await examiner.examine(Content(FileOctets(str(tmp_path / "none"), size)), LIMITS)
+
+    asyncio.run(go())
+
+
+def test_sealed_content_is_not_examined_as_if_it_were_a_mail() -> None:
+    async def go() -> None:
+        async with examiners() as examiner:
+            with pytest.raises(ContentUnreadable):
+                await examiner.examine(replace(mail("a"), sealed=True), LIMITS)
+
+    asyncio.run(go())
+
+
+def test_mails_that_hold_much_keep_others_waiting() -> None:
+    async def go() -> None:
+        async with examiners() as examiner:
+            examiner._room = MadeRoom(1000)
+            examiner._wait_seconds = 0.05
+            first = await examiner.examine(mail("a", 600), LIMITS)
+            second = await examiner.examine(mail("a", 500), LIMITS)
+            with pytest.raises(ExaminerUnavailable, match="holds all memory"):
+                await examiner.examine(mail("a"), LIMITS)
+            await first.edit(EDITS[:1], (), Taken())  # what is under way goes on
+            examiner._wait_seconds = 10
+            waiting = asyncio.create_task(examiner.examine(mail("a"), LIMITS))
+            await asyncio.wait([waiting], timeout=0.01)
+            assert not waiting.done()
+            second.close()
+            second.close()
+            (await waiting).close()
+            third = await examiner.examine(mail("a", 500), LIMITS)
+            del third  # as good as closed
+            await examiner.examine(mail("a"), LIMITS)
+            first.close()
 
     asyncio.run(go())
 

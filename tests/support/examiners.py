@@ -25,19 +25,25 @@ class Taken:
     """ports.ContentSink that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.octets = b""
-        self.pieces = 0
+        self._taken: list[bytes] = []
+
+    @property
+    def octets(self) -> bytes:
+        return b"".join(self._taken)
+
+    @property
+    def pieces(self) -> int:
+        return len(self._taken)
 
     def write(self, octets: bytes) -> None:
         assert len(octets) <= 600 * 1024
-        self.octets += octets
-        self.pieces += 1
+        self._taken.append(octets)
 
     def close(self, *, size: int, header: bytes, normalised: int) -> ReceivedContent:
         return ReceivedContent(Content(InlineOctets(self.octets)), size, header, normalised)
 
     def release(self) -> None:
-        self.octets = b""
+        self._taken = []
 
 
 class Given:

@@ -23,6 +23,8 @@ class MadeOctets:
         self._octets = octets
         self._descriptor = descriptor
         self._gone = False
+        self.forgotten: Callable[[], None] = _nothing
+        """Called once, with `close`."""
 
     @classmethod
     def of_descriptor(cls, descriptor: int, size: int) -> "MadeOctets":
@@ -49,12 +51,20 @@ class MadeOctets:
             raise ContentUnreadable(f"what was examined cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
-        descriptor, self._descriptor, self._gone, self._octets = self._descriptor, -1, True, b""
-        if descriptor >= 0:
-            os.close(descriptor)
+        if self._gone:
+            return
+        self._gone, self._octets = True, b""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self.forgotten()
 
     def __del__(self) -> None:
         self.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 class PlaceOctets:

@@ -11,6 +11,7 @@ from posthouse.clients.content_pieces import content_octets
 from posthouse.clients.examined import ExaminedContent, MadeOctets
 from posthouse.clients.examiner_octets import content_sent, files_sent
 from posthouse.clients.examiner_pool import MAILS, ExaminerPool
+from posthouse.clients.made_room import MadeRoom
 from posthouse.clients.rewriting import write_content
 from posthouse.core.examination import CannotEdit, Edit, Examination, ExaminationLimits, Place
 from posthouse.core.limits import Limits
@@ -35,9 +36,12 @@ class IsolatedExaminer:
 
     def __init__(self, limits: Limits, command: Sequence[str] = COMMAND, mails: int = MAILS) -> None:
         self.pool = ExaminerPool(limits, command, mails)
+        self._room = MadeRoom(limits.examination_octets)
+        self._wait_seconds: float = limits.examination_seconds
 
     async def examine(self, content: Content, limits: ExaminationLimits) -> Examined:
         size = content_octets(content)
+        await self._room.wait(self._wait_seconds)
 
         def read(document: object, made: MadeOctets) -> tuple[Examination, MadeOctets]:
             match document:
@@ -49,6 +53,7 @@ class IsolatedExaminer:
         with content_sent(content) as sent:
             question = Frame(question_document(Question(limits, sent.portion)), sent.band, sent.descriptors)
             examination, made = await self.pool.ask(question, size, read)
+        self._room.hold(made)
 
         async def edit(edits: Sequence[Edit], files: Sequence[Octets], sink: ContentSink) -> NewContent:
             return await self._edit(content, limits, edits, files, sink)

@@ -35,6 +35,8 @@ class Sent:
 
 def content_sent(content: Content) -> Sent:
     """Without its cuts, or a descriptor and the cuts. Raises ContentUnreadable, ExaminerUnavailable."""
+    if content.sealed:
+        raise ContentUnreadable("content is sealed")
     size = content_octets(content)
     if size <= IN_BAND_OCTETS:
         return Sent(Portion(True, size), b"".join(pieces(content)))
