@@ -49,7 +49,9 @@ class Response:
     octets: bytes | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     length: int | None = None
-    """Told instead of the true one."""
+    """Told instead of the true one; nothing more comes."""
+    dies: bool = False
+    """The connection ends then."""
 
     @property
     def body(self) -> bytes:
@@ -122,7 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(response.body)
         if response.length is not None:
             self.wfile.flush()
-            self.server.ending.wait(_SECONDS)
+            if not response.dies:
+                self.server.ending.wait(_SECONDS)
             self.close_connection = True
 
     do_POST = do_PATCH = do_PUT = do_DELETE = do_GET  # http.server's

@@ -81,8 +81,8 @@ class StatefulCore:
     files: dict[str, File] = field(default_factory=dict)
     batches: dict[str, Batch] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    ended: threading.Event = field(default_factory=threading.Event)
-    """A batch was closed or cancelled."""
+    polled: threading.Event = field(default_factory=threading.Event)
+    """A result was asked for."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ids: int = 0
 
@@ -157,6 +157,7 @@ class StatefulCore:
             return operation, Response(200, {data_id: "Not Found"}), False
         plan = self._plan(file)
         file.polls += 1
+        self.polled.set()
         assert file.polls < self.most_polls, "it is asked without end"
         if plan.poll is not None:
             return operation, plan.poll, False
@@ -232,7 +233,6 @@ class StatefulCore:
         if batch is None or self._denied(request):
             return Response(403 if batch else 404, {"err": "Batch not found"})
         batch.closed = True
-        self.ended.set()
         return Response(200, {"batch_id": batch_id, "is_closed": True})
 
     def _cancel(self, request: Request, batch_id: str) -> Response:
@@ -240,7 +240,6 @@ class StatefulCore:
         if batch is None or self._denied(request):
             return Response(403 if batch else 404, {"err": "Batch not found"})
         batch.closed = batch.cancelled = True
-        self.ended.set()
         return Response(200, {batch_id: "cancelled"})
 
     def _plan(self, file: File) -> Plan:

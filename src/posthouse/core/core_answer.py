@@ -170,7 +170,11 @@ def _decided(
     failed_actions, done_actions = (_actions(process, name) for name in ("actions_failed", "actions_ran"))
     not_sanitized = sanitize and ("sanitization failed" in failed_actions or _sanitization_failed(reason))
     if not_sanitized and verdict in (Verdict.CLEAN, Verdict.POLICY) and group is CodeGroup.CLEAN:
-        verdict, failure, reason = Verdict.FAILED, Failure.SANITIZE, _why_not_sanitized(process) or reason
+        verdict, failure, reason = (
+            Verdict.FAILED,
+            Failure.SANITIZE,
+            _why_not_sanitized(process) or reason or "Sanitization Failed",
+        )
     threat = next((engine.threat for engine in engines if engine.threat), "") if verdict is Verdict.BLOCKED else ""
     found = Found(verdict, threat, reason, failure, asked, engines)
     return Decided(found, sanitized=sanitize and verdict is Verdict.CLEAN and "sanitized" in done_actions)
