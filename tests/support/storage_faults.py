@@ -115,8 +115,11 @@ Told = Callable[[str, str], None]
 `quarantined`, `modified` (a version was added), `unsure`."""
 
 
-async def day(data_dir: str, database: str, told: Told, before: Callable[[], None] = lambda: None) -> None:
-    """Accepts mails of all kinds of content and records outcomes, one after the other.
+async def day(
+    data_dir: str, database: str, told: Told, before: Callable[[], None] = lambda: None, *, scanned: bool = False
+) -> None:
+    """Accepts mails of all kinds of content and records outcomes, one after the other; `scanned`: those that add
+    versions, for the quarantine or to be relayed in the place of what came.
 
     `before` is called when the spool is open. A failed outcome is recorded once more, as the flow does.
     """
@@ -183,7 +186,7 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
             for dsn, _ in outcome.generated:
                 told(dsn.id, "whole")
 
-    for octets in (SMALL, HELD, LARGE):
+    async def all_ends(octets: bytes) -> None:
         await accepted(octets)
         relayed = await accepted(octets)
         if relayed is not None:
@@ -196,6 +199,8 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
                 Outcome(failed, states, generated=((dsn, (TrailEntry(NOW, "generated"),)),)),
                 "failed",
             )
+
+    async def all_verdicts(octets: bytes) -> None:
         infected = await accepted(octets)
         sealed = await made(spool.seal, infected)
         if infected is not None and sealed is not None:
@@ -209,6 +214,9 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
             after = replace(modified, contents=(*modified.contents, other))
             states = tuple(replace(r, version=1) for r in ended(modified, RecipientState.QUEUED))
             await recorded(Outcome(after, states, contents=((1, other),)), "modified")
+
+    for octets in (SMALL, HELD, LARGE):
+        await (all_verdicts(octets) if scanned else all_ends(octets))
     for _ in range(2):  # the second one cleans up after a fault in the first
         with contextlib.suppress(OSError):
             await spool.next_due()
