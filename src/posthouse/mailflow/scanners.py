@@ -7,7 +7,6 @@ Source: design sections 2.5 and 3.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from posthouse.core import preference
 from posthouse.core.preference import Rotation
@@ -18,7 +17,16 @@ from posthouse.mailflow.scan_servers import Leave, ScanServers
 from posthouse.mailflow.servers import NotNow
 from posthouse.mailflow.verdict_cache import VerdictCache, cache_key
 from posthouse.ports import Clock
-from posthouse.scan_ports import Asked, ScanAnswer, Scanned, Scanner, ScanOrder
+from posthouse.scan_ports import (
+    Asked,
+    ItemResult,
+    ProfileOutcome,
+    ScanAnswer,
+    ScanAttempt,
+    Scanned,
+    Scanner,
+    ScanOrder,
+)
 from posthouse.telemetry import logger
 
 log = logger("scanners")
@@ -27,46 +35,6 @@ ALERT_SECONDS = 60.0
 """Between two lines on what an administrator has to mend in one profile."""
 _WEIGHT = (Failure.UNREACHABLE, Failure.PROCESSING, Failure.BUSY, Failure.TIMEOUT, Failure.CONFIGURATION)
 """Of several servers' faults the last one here is told: whoever answered at all says more than who did not."""
-
-
-@dataclass(frozen=True, slots=True)
-class ItemResult:
-    """The result of one item, and where it is from."""
-
-    scanned: Scanned
-    server: str = ""
-    """Canonical text; empty if no server gave it."""
-    batch_id: str = ""
-    """Empty for what is cached, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScanAttempt:
-    """One server of the walk, for the trail."""
-
-    server: str
-    passed_over: str = ""
-    """Why it was not asked."""
-    fault: str = ""
-    failure: Failure | None = None
-    batch_id: str = ""
-    results: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileOutcome:
-    """What the servers of one scan profile said of a mail."""
-
-    results: Mapping[int, ItemResult]
-    """By number, for every item."""
-    attempts: tuple[ScanAttempt, ...]
-    """In their order; none if everything was cached."""
-    seconds: float
-    failure: Failure | None = None
-    """Why items have no result of a server; None if all have one."""
-    fault: str = ""
-    """In one sentence."""
 
 
 class Scanners:
@@ -113,6 +81,10 @@ class Scanners:
             if walk.attempts[-1].failure is Failure.CONFIGURATION:
                 break
         return walk.outcome(remaining, self._clock.monotonic())
+
+    def admits(self, profile: ServerProfile) -> bool:
+        """scan_ports.ScanProfiles.admits."""
+        return any(not self.servers.why_not(profile, server) for server in profile.server_texts)
 
     def keep_only(self, profiles: Iterable[ServerProfile]) -> None:
         """The inventory changed: what no profile names any more is forgotten."""

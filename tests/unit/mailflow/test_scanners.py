@@ -14,8 +14,8 @@ from posthouse.core.profile import ServerProfile
 from posthouse.core.scan import Failure, Verdict
 from posthouse.core.service_type import ServiceType
 from posthouse.mailflow import scanners as walk_module
-from posthouse.mailflow.scanners import ProfileOutcome, Scanners
-from posthouse.scan_ports import Asked, ScanAnswer, ScanOrder
+from posthouse.mailflow.scanners import Scanners
+from posthouse.scan_ports import Asked, ProfileOutcome, ScanAnswer, ScanOrder
 from support.flow import FakeClock
 from support.scripted_scanner import Answering, ScriptedScanner, fault, finding, items, result, well
 from support.servers import profile
