@@ -62,8 +62,10 @@ _MAIL_NAMES = (".eml", ".mht", ".mhtml", ".mim", ".mime")
 _HEAD = 8192
 """Octets of a part that are looked at, whether it is a mail."""
 _MIME_FIELD = re.compile(rb"content-(?:type|transfer|disp)", re.I)
-_BARE = re.compile(rb"\r(?!\n)")
 _CONTROL = b"\x00\x0b\x0c"
+_BARE = re.compile(rb"\r(?!\n)|[\x00\x0b\x0c]")
+_BARE_START = re.compile(rb"(?:\r(?!\n)|[\x00\x0b\x0c])[ \t]*+(?:--|begin|=ybegin)", re.I)
+"""What a reader may take for the start of a line that means something."""
 
 
 def read(octets: Buffer, limits: ExaminationLimits) -> Mime:
@@ -154,9 +156,8 @@ class _Reading:
                 self._part(source, part, source.holder(part.path), True)
         if odd:
             self._odd(source, grown, held)
-        if not source.cleaned and (
-            _BARE.search(source.octets) or any(source.octets.find(b"%c" % one) >= 0 for one in _CONTROL)
-        ):
+        bare = _BARE if odd else _BARE_START
+        if not source.cleaned and bare.search(source.octets):
             octets = bytes(source.octets).translate(None, _CONTROL).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             self._inner(_Source(octets.replace(b"\n", b"\r\n"), source.path, source.part, source.depth + 1, True))
 
