@@ -30,16 +30,16 @@ LINES = 20_000
 """Of base64 with junk: lines that are decoded one by one."""
 
 
-def decodings(body: bytes, encoding: str) -> tuple[bytes, ...]:
-    """Every plausible decoding of a body in base64 or quoted-printable, the usual one first; at least one."""
+def decodings(body: bytes, encoding: str, most: int = 16) -> tuple[bytes, ...]:
+    """Every plausible decoding of a body in base64 or quoted-printable, the usual one first; from 1 to `most`."""
     if encoding == BASE64:
-        return _base64(body)
+        return _base64(body, most)
     if encoding == QUOTED_PRINTABLE:
-        return _quoted_printable(body)
+        return _quoted_printable(body, most)
     return (body,)
 
 
-def _base64(body: bytes) -> tuple[bytes, ...]:
+def _base64(body: bytes, most: int) -> tuple[bytes, ...]:
     rest = body.translate(None, _DIGITS + b"\r\n")
     text = body.strip() if body[:1].isspace() or body[-1:].isspace() else body
     if rest in (b"", b"=", b"==") and text.endswith(rest) and b"\n\r\n" not in text and b"\n\n" not in text:
@@ -47,7 +47,7 @@ def _base64(body: bytes) -> tuple[bytes, ...]:
             return (a2b_base64(body),)
         except Error:
             return (_padded(body.translate(None, _NO_DIGITS)),)
-    return distinct(islice(_base64_ways(body), 16))
+    return distinct(islice(_base64_ways(body), most))
 
 
 def _base64_ways(body: bytes) -> Iterator[bytes]:
@@ -85,23 +85,21 @@ def _padded(digits: bytes) -> bytes:
     return a2b_base64(digits + b"=" * (-left % 4))
 
 
-def _quoted_printable(body: bytes) -> tuple[bytes, ...]:
-    usual = a2b_qp(body)
+def _quoted_printable(body: bytes, most: int) -> tuple[bytes, ...]:
     if not _BAD_ESCAPE.search(body) and b"\r" not in body.replace(b"\r\n", b""):
-        return (usual,)
+        return (a2b_qp(body),)
+    return distinct(islice(_quoted_printable_ways(body), most))
+
+
+def _quoted_printable_ways(body: bytes) -> Iterator[bytes]:
+    yield a2b_qp(body)
     soft = _SOFT.sub(b"", body)
-    tidy = _SOFT.sub(b"", _TRAILING.sub(b"", body))
-    return distinct(
-        (
-            usual,
-            _ESCAPE.sub(_octet, soft),
-            _ESCAPE.sub(_octet, tidy),
-            _ESCAPE_OR_JUNK.sub(lambda found: _octet(found) if found.group(1) else b"", soft),
-            _ESCAPE_OR_SIGN.sub(lambda found: _octet(found) if found.group(1) else b"", soft),
-            _ESCAPE.sub(_octet, _SIGN_AND_BLANKS.sub(b"", body)),
-            _ESCAPE.sub(_octet, _SIGN_AND_LETTER.sub(b"", soft)),
-        )
-    )
+    yield _ESCAPE.sub(_octet, soft)
+    yield _ESCAPE.sub(_octet, _SOFT.sub(b"", _TRAILING.sub(b"", body)))
+    yield _ESCAPE_OR_JUNK.sub(lambda found: _octet(found) if found.group(1) else b"", soft)
+    yield _ESCAPE_OR_SIGN.sub(lambda found: _octet(found) if found.group(1) else b"", soft)
+    yield _ESCAPE.sub(_octet, _SIGN_AND_BLANKS.sub(b"", body))
+    yield _ESCAPE.sub(_octet, _SIGN_AND_LETTER.sub(b"", soft))
 
 
 def base64_digits(text: bytes) -> bytes:

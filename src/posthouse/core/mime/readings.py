@@ -51,6 +51,8 @@ MANNERS = (
 """How else an odd mail is read."""
 GUESSED = 2
 """Decodings in an encoding that the header does not name, or of what is read as it stands, too."""
+DECODING = 8
+"""How much more work it is to decode octets than to look for parts in them."""
 BOUNDARIES = 10
 """Readings of the boundary that get a tree of their own; the loose pieces cover the others."""
 _MAIL_HEAD = re.compile(
@@ -60,8 +62,10 @@ _MAIL_NAMES = (".eml", ".mht", ".mhtml", ".mim", ".mime")
 _HEAD = 8192
 """Octets of a part that are looked at, whether it is a mail."""
 _MIME_FIELD = re.compile(rb"content-(?:type|transfer|disp)", re.I)
-_BARE = re.compile(rb"\r(?!\n)")
 _CONTROL = b"\x00\x0b\x0c"
+_BARE = re.compile(rb"\r(?!\n)|[\x00\x0b\x0c]")
+_BARE_START = re.compile(rb"(?:\r(?!\n)|[\x00\x0b\x0c])[ \t]*+(?:--|begin|=ybegin)", re.I)
+"""What a reader may take for the start of a line that means something."""
 
 
 def read(octets: Buffer, limits: ExaminationLimits) -> Mime:
@@ -127,6 +131,7 @@ class _Reading:
         self._limits = limits
         self._all = Gathered(len(octets), limits)
         self._queue: deque[_Source] = deque()
+        self._decoded: dict[tuple[int, int, str, bool], tuple[bytes, ...]] = {}
 
     def read(self) -> Mime:
         grown = grow(self._mail, self._limits)
@@ -138,6 +143,7 @@ class _Reading:
 
     def _read(self, source: _Source, grown: Grown) -> None:
         self._all.doubt(*grown.beyond)
+        self._decoded.clear()
         odd = grown.odd
         held: list[Part] = []
         for part in walk(grown.root):
@@ -150,9 +156,8 @@ class _Reading:
                 self._part(source, part, source.holder(part.path), True)
         if odd:
             self._odd(source, grown, held)
-        if not source.cleaned and (
-            _BARE.search(source.octets) or any(source.octets.find(b"%c" % one) >= 0 for one in _CONTROL)
-        ):
+        bare = _BARE if odd else _BARE_START
+        if not source.cleaned and bare.search(source.octets):
             octets = bytes(source.octets).translate(None, _CONTROL).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             self._inner(_Source(octets.replace(b"\n", b"\r\n"), source.path, source.part, source.depth + 1, True))
 
@@ -214,8 +219,7 @@ class _Reading:
         kind = ItemKind.PART if body.usual else ItemKind.READING
         for way in ways:
             if way in (BASE64, QUOTED_PRINTABLE):
-                found = decodings(body.octets(), way)
-                for number, one in enumerate(found if way in sure else found[:GUESSED]):
+                for number, one in enumerate(self._decodings(body, way, way in sure)):
                     self._show(body, one, kind, text=not number)
                     kind = ItemKind.READING
                 continue
@@ -223,6 +227,15 @@ class _Reading:
             kind = ItemKind.READING
             if way in UUENCODED and octets.find(b"begin", body.start, body.end) < 0:
                 self._show(body, uudecoded(body.octets()), kind)
+
+    def _decodings(self, body: _Body, way: str, sure: bool) -> tuple[bytes, ...]:
+        """Of each body once, in however many manners it is found."""
+        key = body.start, body.end, way, sure
+        found = self._decoded.get(key)
+        if found is None:
+            found = decodings(body.octets(), way) if sure else decodings(body.octets(), way, GUESSED)
+            self._decoded[key] = found
+        return found
 
     def _raw(self, body: _Body, kind: ItemKind) -> None:
         """A body as it stands."""
@@ -237,7 +250,7 @@ class _Reading:
 
     def _show(self, body: _Body, octets: bytes, kind: ItemKind, *, text: bool = True) -> None:
         """A body that was decoded; `text`: it may be text in a charset."""
-        if not self._all.makes(len(octets)) or not self._all.add(body.leaf(kind, octets)):
+        if not self._all.add(body.leaf(kind, octets)) or not self._all.makes(len(octets)):
             return
         if kind is not ItemKind.PART or body.types[0].startswith("text/"):
             self._embedded(body, octets)
@@ -272,12 +285,12 @@ class _Reading:
         path, holder = source.where(part.path), source.holder(part.path)
         wanted = [way for way in encodings(octets, part) if way in (BASE64, QUOTED_PRINTABLE)]
         for way in wanted:
-            if not self._all.works(len(octets)):
+            if not self._all.works(DECODING * (part.end - part.body)):
                 break
             head = (
                 b"" if part.type in MESSAGES else b'Content-Type: multipart/x; boundary="%b"\r\n\r\n' % part.boundary
             )
-            for one in decodings(bytes(octets[part.body : part.end]), way)[:GUESSED]:
+            for one in decodings(bytes(octets[part.body : part.end]), way, GUESSED):
                 self._inner(_Source(head + one, path or "1", holder, source.depth + 1))
         if not part.boundary:
             return bool(wanted)
@@ -287,7 +300,10 @@ class _Reading:
         for start, end in ((part.body, first), (last, part.end)):
             between = bytes(octets[start:end])
             self._embedded(_Body(source, part.start, start, end, path, holder, (), given, ()), between)
-            odd = odd or between.count(b"--" + part.boundary) > 1 or _MIME_FIELD.search(between) is not None
+            headed = _MIME_FIELD.search(between)
+            if headed:
+                self._inner(_Source(between[headed.start() :], path or "1", holder, source.depth + 1))
+            odd = odd or headed is not None or between.count(b"--" + part.boundary) > 1
         return odd
 
     def _inner(self, source: _Source) -> None:

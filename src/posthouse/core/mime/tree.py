@@ -17,6 +17,8 @@ from posthouse.core.mime.part import Part
 MESSAGES = frozenset({"message/rfc822", "message/global", "message/news", "message/x-rfc822"})
 """Types whose body is a mail."""
 _ENCODED = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue", "x-yenc", "yenc"})
+MOST_LINES = 50_000
+"""Lines that begin with two hyphens: more are not looked at."""
 _SHORTEST = 4
 """Characters that a cut delimiter line must have of its boundary at least."""
 _HYPHENS = re.compile(rb"\n[ \t\x00\x0b\x0c]*+--")
@@ -58,7 +60,7 @@ class _Open:
             path=self.path,
             start=self.start,
             body=body,
-            end=max(body, end),
+            end=max(body, end, self.parts[-1].end if self.parts else 0),
             fields=self.header.fields,
             type=said.type,
             charset=said.charset,
@@ -188,8 +190,8 @@ class _Tree:
         last one. The consumer opens parts meanwhile; lines inside their headers are passed over."""
         octets = self._octets
         self._resume = at
-        while self._levels:
-            start = self._next(self._resume)
+        for _ in range(MOST_LINES):
+            start = self._next(self._resume) if self._levels else -1
             if start < 0:
                 return
             newline = octets.find(b"\n", start)
@@ -201,6 +203,7 @@ class _Tree:
             level, closing = matched
             before = bytes(octets[max(0, start - 2) : start])
             yield start, 2 if before == b"\r\n" else 1 if before else 0, after, level, closing
+        self._beyond["Too many lines begin with two hyphens."] = None
 
     def _next(self, at: int) -> int:
         """Start of the next line that may be a delimiter, from `at` on; -1 if there is none."""
