@@ -177,9 +177,9 @@ def test_no_line_of_a_notice_can_be_a_delimiter_or_too_long() -> None:
 
 
 def test_a_mail_of_seven_bits_stays_one() -> None:
-    new = edited(mail("text/plain; charset=utf-8", b"text\r\n"), HEAD)
+    new = edited(mail("text/plain; charset=utf-8", b"text\r\n"), AddNotice(Position.HEAD, "gréen", ""))
     assert new.isascii()
-    assert shown(new).startswith("Attention: gréen")
+    assert shown(new) == "gréen\r\n\r\ntext\r\n"
 
 
 def test_a_charset_that_does_not_give_the_text_back_becomes_utf8() -> None:

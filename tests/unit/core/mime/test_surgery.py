@@ -184,6 +184,7 @@ def test_a_text_in_the_place_of_a_part_reads_as_it_was_given(text: str) -> None:
     assert len(part_octets(new)) == 4
     body = decoded(child(new, 0))
     assert body.decode() == text.replace("\n", "\r\n")
+    assert b"\0" not in new
     assert max(map(len, new.split(b"\r\n"))) <= 998
 
 
