@@ -7,17 +7,17 @@ Standards: RFC 2045 section 6; RFC 3676 section 4.4 (format=flowed).
 """
 
 import binascii
-import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from posthouse.core.examination import AddNotice, Position
+from posthouse.core.mime.charset import codec
 from posthouse.core.mime.html_place import end_place, head_place
 from posthouse.core.mime.written import base64_body, quoted_printable
 
 _AS_IT_IS = frozenset({"", "7bit", "8bit", "binary"})
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+()-]{0,40}\Z")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _ASCII_LIKE = frozenset(
     {
         *("ascii", "utf-8", "koi8-r", "koi8-u", "tis-620", "cp437", "cp850", "cp852", "cp855", "cp866", "cp874"),
@@ -79,26 +79,22 @@ class Noticed:
 def noticed(body: TextBody, notices: Sequence[AddNotice]) -> Noticed | None:
     """The body with all `notices`, those at one position in their order; None if it cannot take them safely."""
     octets = _decoded(body.octets, body.encoding)
-    codec = _codec(body.charset)
-    if octets is None or codec is None:
+    charset = _codec(body.charset)
+    if octets is None or charset is None:
         return None
-    if codec in _OTHERS:
-        return _recoded(body, octets, codec, notices)
-    html = octets.decode("latin-1") if body.html else ""
-    mark = len(_UTF8_MARK) if octets.startswith(_UTF8_MARK) else 0
-    head = head_place(html) if body.html else mark
-    end = end_place(html) if body.html else len(octets)
+    if charset in _OTHERS:
+        return _recoded(body, octets, charset, notices)
     newline = _newline(b"\n" in octets, b"\r\n" in octets)
-    ends_line = octets[end - 1 : end] == b"\n"
+    mark = len(_UTF8_MARK) if octets.startswith(_UTF8_MARK) else 0
+    places = _places(octets.decode("latin-1"), mark) if body.html else (mark, len(octets))
+    ends_line = octets.endswith(b"\n") or len(octets) == mark
     put = []
-    for position, place in ((Position.HEAD, head), (Position.END, end)):
-        rest = place < len(octets) if position is Position.HEAD else place > mark
-        text = _block(body, notices, position, newline, rest=rest, ends_line=ends_line)
+    for place, text in zip(places, _blocks(body, notices, newline, len(octets) > mark, ends_line), strict=True):
         try:
             # HTML can name each character in ASCII, whatever its charset.
-            coded = text.encode("ascii", "xmlcharrefreplace") if body.html else text.encode(codec)
+            coded = text.encode("ascii", "xmlcharrefreplace") if body.html else text.encode(charset)
         except UnicodeEncodeError:
-            return _recoded(body, octets, codec, notices)
+            return _recoded(body, octets, charset, notices)
         if coded:
             put.append((place, coded))
     put.sort(key=lambda entry: entry[0])
@@ -119,27 +115,23 @@ def _fits(octets: bytes, put: Sequence[tuple[int, bytes]], encoding: str) -> boo
     return True
 
 
-def _recoded(body: TextBody, octets: bytes, codec: str, notices: Sequence[AddNotice]) -> Noticed | None:
+def _recoded(body: TextBody, octets: bytes, charset: str, notices: Sequence[AddNotice]) -> Noticed | None:
     """In the same charset if it has all characters and gives the old text back as it was, else in UTF-8."""
     try:
-        text = octets.decode(codec)
+        text = octets.decode(charset)
     except UnicodeError:
         return None
     newline = _newline("\n" in text, "\r\n" in text)
     mark = 1 if text.startswith("\ufeff") else 0
-    head = head_place(text) if body.html else mark
-    end = end_place(text) if body.html else len(text)
-    put = []
-    for position, place in ((Position.HEAD, head), (Position.END, end)):
-        rest = place < len(text) if position is Position.HEAD else place > mark
-        ends_line = text[end - 1 : end] == "\n"
-        put.append((place, _block(body, notices, position, newline, rest=rest, ends_line=ends_line)))
-    put.sort(key=lambda entry: entry[0])
+    places = _places(text, mark) if body.html else (mark, len(text))
+    ends_line = text.endswith("\n") or len(text) == mark
+    blocks = _blocks(body, notices, newline, len(text) > mark, ends_line)
+    put = sorted(zip(places, blocks, strict=True), key=lambda entry: entry[0])
     (first, one), (second, two) = put
     new = text[:first] + one + text[first:second] + two + text[second:]
     try:
-        if text.encode(codec) == octets:
-            return _encoded(new.encode(codec), body.encoding)
+        if text.encode(charset) == octets:
+            return _encoded(new.encode(charset), body.encoding)
     except UnicodeError:
         pass
     return _encoded(new.encode(), body.encoding, charset="utf-8")
@@ -151,24 +143,38 @@ def _encoded(octets: bytes, encoding: str, charset: str = "") -> Noticed:
     return Noticed(octets=quoted_printable(octets), encoding="quoted-printable", charset=charset)
 
 
-def _block(
-    body: TextBody, notices: Sequence[AddNotice], position: Position, newline: str, *, rest: bool, ends_line: bool
-) -> str:
-    """What is put at `position`, with the line ends around it; `rest`: there is a text to keep apart from."""
-    chosen = [notice for notice in notices if notice.position is position]
-    if not chosen:
-        return ""
+def _places(html: str, mark: int) -> tuple[int, int]:
+    return max(mark, head_place(html)), max(mark, end_place(html))
+
+
+def _blocks(
+    body: TextBody, notices: Sequence[AddNotice], newline: str, any_text: bool, ends_line: bool
+) -> tuple[str, str]:
+    """What is put at head and end, with the line ends that keep it apart from the text and from the other."""
+    head = [notice for notice in notices if notice.position is Position.HEAD]
+    end = [notice for notice in notices if notice.position is Position.END]
     if body.html:
-        block = "\n".join(notice.html.strip() for notice in chosen)
-        return newline + newline.join(block.splitlines()) + newline
-    block = newline.join(newline.join([*_lines(notice.text, body.flowed), ""]) for notice in chosen)
-    if position is Position.HEAD:
-        return block + newline if rest else block
-    return ("" if ends_line else newline) + newline + block if rest else block
+        return _html(head, newline), _html(end, newline)
+    before, behind = _text(body, head, newline), _text(body, end, newline)
+    if before and any_text:
+        before += newline
+    if behind and (any_text or before):
+        behind = ("" if ends_line else newline) + newline + behind
+    return before, behind
 
 
-def _lines(text: str, flowed: bool) -> list[str]:
-    lines = text.strip("\n").splitlines()
+def _html(notices: Sequence[AddNotice], newline: str) -> str:
+    lines = [line for notice in notices for line in _clean(notice.html).strip().splitlines()]
+    return newline + newline.join(lines) + newline if lines else ""
+
+
+def _text(body: TextBody, notices: Sequence[AddNotice], newline: str) -> str:
+    return newline.join(newline.join([*text_lines(one.text, flowed=body.flowed), ""]) for one in notices)
+
+
+def text_lines(text: str, *, flowed: bool = False) -> list[str]:
+    """The lines of a notice as they stand in a text."""
+    lines = _clean(text).strip("\n").splitlines()
     if not flowed:
         return lines
     stripped = [line.rstrip(" ") for line in lines]
@@ -204,10 +210,17 @@ def _decoded(octets: bytes, encoding: str) -> bytes | None:
 
 def _codec(charset: str) -> str | None:
     """Its name in Python, if it is one of those that we write."""
-    if not _LABEL.match(charset):
-        return None
-    try:
-        name = codecs.lookup(charset).name
-    except LookupError:
-        return None
+    name = codec(charset)
     return name if name in _ASCII_LIKE or name in _OTHERS else None
+
+
+def _clean(text: str) -> str:
+    """Without control characters and lone surrogates, which no charset of mail has."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub("?", text)
+
+
+def like_ascii(charset: str) -> bool:
+    """Octets below 128 mean ASCII in it."""
+    return codec(charset) in _ASCII_LIKE

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from posthouse.core.examination import NAME_LENGTH, CannotEdit
 
 COLUMNS = 76
+MIME_VERSION = b"MIME-Version: 1.0\r\n"
 _LONGEST = 990
 """Octets of a line that has no blank to be folded at."""
 _NAME = re.compile(r"[!-9;-~]{1,70}\Z")
@@ -18,6 +19,8 @@ _TYPE = re.compile(r"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+/[!#$%&'*+.^_`{|}~0-9A-Za-z-]+
 _WORD_OCTETS = 45
 """Of UTF-8 in one encoded word: 60 characters of base64 and 12 around them."""
 _ESCAPED = re.compile(rb"[^\t !-<>-~]")
+_PARAMETER = re.compile(rb"[a-z0-9*_-]{1,60}\Z")
+_PRINTABLE = re.compile(rb"[ -~]{1,600}\Z")
 _HAZARD = re.compile(rb"\.|--|From ")
 _LINE_OCTETS = 57
 """That make a line of base64."""
@@ -47,20 +50,36 @@ def added_field(name: str, value: str) -> bytes:
     return _folded(name, words)
 
 
-def type_fields(declared: str, disposition: str, name: str, encoding: str) -> bytes:
-    """Content-Type, Content-Disposition (if `disposition`) and Content-Transfer-Encoding (if `encoding`).
+def type_fields(declared: str, disposition: str, name: str, encoding: str) -> list[tuple[str, bytes]]:
+    """Content-Type, Content-Disposition (if `disposition`) and Content-Transfer-Encoding (if `encoding`): names in
+    lower case, whole fields.
 
     Raises CannotEdit if `declared` is not `type/subtype`, with parameters or without.
     """
     if not _TYPE.match(declared):
         raise CannotEdit(f"{plain_line(declared)[:80]!r} is no media type.")
     name = plain_line(name).strip()[:NAME_LENGTH]
-    fields = _folded("Content-Type", _joined([declared, *_parameter("name", name)]))
+    fields = [("content-type", _folded("Content-Type", _joined([*declared.split("; "), *_parameter("name", name)])))]
     if disposition:
-        fields += _folded("Content-Disposition", _joined([disposition, *_parameter("filename", name)]))
-    if encoding:
-        fields += _folded("Content-Transfer-Encoding", [encoding])
-    return fields
+        words = _joined([disposition, *_parameter("filename", name)])
+        fields.append(("content-disposition", _folded("Content-Disposition", words)))
+    return [*fields, encoding_field(encoding)] if encoding else fields
+
+
+def encoding_field(encoding: str) -> tuple[str, bytes]:
+    """Content-Transfer-Encoding, name and field."""
+    return "content-transfer-encoding", _folded("Content-Transfer-Encoding", [encoding])
+
+
+def with_charset(declared: str, parameters: Iterable[tuple[bytes, bytes]], charset: str) -> bytes:
+    """A Content-Type field with another charset; its other parameters stay, as far as they are ASCII."""
+    words = [declared, f"charset={charset}"]
+    for name, value in parameters:
+        if name.partition(b"*")[0] == b"charset" or not _PARAMETER.match(name) or not _PRINTABLE.match(value):
+            continue
+        text = value.decode("ascii")
+        words += [f"{name.decode('ascii')}={text}"] if name.endswith(b"*") else _parameter(name.decode("ascii"), text)
+    return _folded("Content-Type", _joined(words))
 
 
 def base64_body(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:

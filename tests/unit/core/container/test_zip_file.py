@@ -4,6 +4,7 @@ import io
 import lzma
 import random
 import zipfile
+import zlib
 
 import pytest
 
@@ -202,6 +203,7 @@ def test_sizes_in_the_zip64_field_count() -> None:
     header = bytearray(local(b"a.txt", b"", 0, method=0, extra=b"\1\0\x10\0" + size * 2))
     header[18:26] = b"\xff" * 8
     entry = bytearray(central(b"a.txt", 0, 0, 0, method=0, extra=b"\1\0\x18\0" + size * 2 + bytes(8)))
+    entry[16:20] = zlib.crc32(TEXT).to_bytes(4, "little")
     entry[20:28], entry[42:46] = b"\xff" * 8, b"\xff" * 4
     octets = with_directory(bytes(header) + TEXT, bytes(entry))
     with zipfile.ZipFile(io.BytesIO(octets)) as archive:
