@@ -63,7 +63,7 @@ FILE_ENCRYPTED = bytes((2, 3, 4, 0)) + b"name" + bytes((3, 1, 0, 0))
         (rar_4(0x73, 0x0080), "rar"),
         (rar_4(0x74, 0x0004), "rar"),
         (rar_4(0x74, 0x0020), ""),
-        (rar_4(0x74, 0) + rar_4_file(0, b"\x74" * 50) + rar_4_file(0x0004, b"x"), "rar"),
+        (rar_4(0x74, 0) + rar_4_file(0, bytes(50)) + rar_4_file(0x0004, b"x"), "rar"),
         (rar_5(MAIN, bytes((4, 0, 0, 0))), "rar"),
         (rar_5(MAIN, FILE_ENCRYPTED), "rar"),
         (rar_5(MAIN, FILE), ""),
