@@ -1,7 +1,7 @@
 """Whether octets are encrypted, as far as this can be seen without a key.
 
-Zips tell it for each member (`zip_file`), RAR archives too (`rar_file`). Sources: ISO 32000-1 section 7.6; MS-OFFCRYPTO
-2.3; MS-DOC 2.5.2; MS-XLS 2.4.117. Standards: RFC 5652 section 3; RFC 9580 section 6.2.
+Zips tell it for each member (`zip_file`), RAR archives too (`rar_file`). Sources: ISO 32000-1 section 7.6;
+MS-OFFCRYPTO 2.3; MS-DOC 2.5.2; MS-XLS 2.4.117. Standards: RFC 5652 section 3; RFC 9580 section 6.2.
 """
 
 import re
