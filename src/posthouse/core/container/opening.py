@@ -9,6 +9,7 @@ from posthouse.core.container.budget import Allowance, Budget, Contents, Fault
 from posthouse.core.container.compressed import Decompressor, bzip2, gzip_member, gzip_names, streams, xz
 from posthouse.core.container.rar_file import looks_like_rar, open_rar
 from posthouse.core.container.tar_file import looks_like_tar, open_tar
+from posthouse.core.container.tnef import looks_like_tnef, open_tnef
 from posthouse.core.container.zip_file import looks_like_zip, open_zip
 
 _STREAMS: tuple[tuple[bytes, Callable[[], Decompressor]], ...] = (
@@ -77,6 +78,8 @@ def _contents(octets: bytes, names: tuple[str, ...], budget: Budget) -> list[Con
             openers.append(partial(streams, octets, new, magic, tuple(dict.fromkeys((*given, *_inner(names))))))
     if looks_like_tar(octets):
         openers.append(partial(open_tar, octets))
+    if looks_like_tnef(octets):
+        openers.append(partial(open_tnef, octets))
     if looks_like_rar(octets):
         openers.append(partial(open_rar, octets))
     if looks_like_zip(octets):
