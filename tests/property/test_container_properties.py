@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.core.container.encrypted import encryption_of
 from posthouse.core.content_type import types_of
 from posthouse.core.examination import ExaminationLimits, ItemKind
 from posthouse.core.file_name import kept, spellings
@@ -42,8 +43,15 @@ def tars(draw: st.DrawFn) -> bytes:
     return tarred([(name, octets) for name, octets in draw(MEMBERS).items()], form)
 
 
+def others(tail: bytes) -> st.SearchStrategy[bytes]:
+    """What begins like an archive of other formats."""
+    record = b"\2\x0f\x80\6\0\4\0\0\0data\0\0"
+    starts = [b"Rar!\x1a\x07\0", b"Rar!\x1a\x07\1\0", b"7z\xbc\xaf\x27\x1c\0\4", b"\x78\x9f\x3e\x22\0\0" + record]
+    return st.sampled_from(starts).map(lambda start: start + tail)
+
+
 WHOLE = st.recursive(
-    st.one_of(zips(), tars(), CONTENT),
+    st.one_of(zips(), tars(), CONTENT, st.binary(max_size=200).flatmap(others)),
     lambda inner: st.one_of(
         st.dictionaries(NAMES.filter(lambda name: "\x00" not in name), inner, max_size=3).map(zipped),
         inner.map(lambda octets: gzip.compress(octets, mtime=0)),
@@ -80,6 +88,7 @@ def test_nothing_raises_and_no_budget_is_passed(octets: bytes) -> None:
     assert len(members) <= 2 * LIMITS.container_entries
     assert all(faults)
     types_of(octets)
+    encryption_of(octets)
 
 
 def read_by_zipfile(octets: bytes) -> Iterator[tuple[str, bytes]]:

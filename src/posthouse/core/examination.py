@@ -97,7 +97,8 @@ class PartFacts:
     inline: bool = False
     """Its Content-ID or Content-Location is named by an HTML part."""
     encrypted: str = ""
-    """What kind of encryption it has, as far as this can be seen: `zip`, `pdf`, `office`, `7z`, `pgp`, `s/mime`."""
+    """What kind of encryption it, or a member of it, has, as far as this can be seen: `zip`, `pdf`, `office`, `7z`,
+    `rar`, `pgp`, `s/mime`."""
     sha256: str = ""
     """Of the decoded octets; empty for a multipart."""
 

@@ -15,8 +15,9 @@ from posthouse.core.content_type import types_of
 from posthouse.core.examination import Examination, ExaminationLimits, Item, ItemKind, PartFacts, Place
 from posthouse.core.file_name import kept
 from posthouse.core.mime.header import value
+from posthouse.core.mime.leaves import Leaf, Span
 from posthouse.core.mime.part import Part
-from posthouse.core.mime.readings import Leaf, Mime, Span, read, walk
+from posthouse.core.mime.readings import Mime, read, walk
 from posthouse.core.mime.wire import Plain, unstuffed
 from posthouse.core.mime.words import decoded_words_in
 from posthouse.core.mime_text import one_line

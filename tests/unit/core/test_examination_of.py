@@ -72,6 +72,7 @@ def test_no_name_is_lost_however_many_members_have_the_same_octets() -> None:
     names = [name for item in examined.items if item.kind is ItemKind.MEMBER for name in item.names]
     assert set(names) >= {f"{number}.exe" for number in range(200)}
     assert len({item.place for item in examined.items if item.kind is ItemKind.MEMBER}) == 1
+    assert max(len(item.names) for item in examined.items) <= 64
 
 
 def test_a_mail_in_a_container_is_read() -> None:
@@ -181,10 +182,18 @@ def test_there_are_no_more_items_than_the_limit_nor_more_made_octets() -> None:
     examined = Examined(mixed(*(attached("a.bin", b"%d" % number * 3000) for number in range(5))), limits)
     assert len(examined.made) <= 10_000
     assert examined.examination.ambiguous
+    archive = zipped({"a": bytes(5000)})
+    examined = Examined(
+        mixed(attached("a.zip", archive), attached("b.bin", b"b" * 3000), attached("c", b"c" * 3000)), limits
+    )
+    assert len(examined.made) <= 10_000
+    assert examined.examination.ambiguous == (
+        "Not all of the mail could be shown: more than 10000 octets decoded and unpacked.",
+    )
 
 
 def test_a_mail_that_is_empty_is_one_item_and_one_part() -> None:
     examined = Examined(b"")
-    assert [item.kind for item in examined.items][0] is ItemKind.MAIL
+    assert next(item.kind for item in examined.items) is ItemKind.MAIL
     assert examined.examination.parts[0].path == "1"
     assert examined.examination.ambiguous == ()

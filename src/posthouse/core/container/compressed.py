@@ -5,6 +5,7 @@ Standards: RFC 1951, RFC 1952; the .xz file format 1.2.
 
 import bz2
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from posthouse.core.container.budget import Allowance, Contents, Exhausted, Faul
 _FIRST, _IN, _OUT = 2048, 64 * 1024, 256 * 1024
 """Octets of one step: what is not used of a step's input is copied, so it is short, the first one above all."""
 _LZMA_MEMORY = 128 * 1024 * 1024
+_ZEROS = re.compile(rb"\x00*")
 _GZIP_EXTRA, _GZIP_NAME = 0x04, 0x08
 
 
@@ -125,9 +127,8 @@ def streams(
     """A file of streams, one after the other: all of them in one, as most tools unpack it, and the first alone, as
     some do. Zeros between and anything after them is no stream (RFC 1952 section 2.2)."""
     view = memoryview(octets)
-    whole = bytearray()
-    first = b""
-    count = at = 0
+    parts: list[bytes] = []
+    at = 0
     while octets.startswith(magic, at):
         try:
             allowance.take_entry()
@@ -135,23 +136,15 @@ def streams(
             yield Fault(str(limit))
             break
         part = unpack(view, at, new, allowance)
-        whole += part.octets
-        count += 1
-        first = part.octets if count == 1 else first
+        parts.append(part.octets)
         if part.why:
             yield Fault(part.why)
             break
-        at = _after_zeros(octets, part.end)
-    yield Member(names, bytes(whole))
-    if count > 1:
-        yield Member(names, first)
-
-
-def _after_zeros(octets: bytes, at: int) -> int:
-    if octets[at : at + 1] != b"\x00":
-        return at
-    rest = octets[at : at + 1024 * 1024]
-    return at + len(rest) - len(rest.lstrip(b"\x00"))
+        zeros = _ZEROS.match(octets, part.end)
+        at = zeros.end() if zeros else part.end
+    yield Member(names, b"".join(parts))
+    if len(parts) > 1:
+        yield Member(names, parts[0])
 
 
 def gzip_names(octets: bytes) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ from hashlib import sha256
 
 from posthouse.core.container.budget import Allowance, Budget, Contents, Fault
 from posthouse.core.container.compressed import Decompressor, bzip2, gzip_member, gzip_names, streams, xz
-from posthouse.core.container.encrypted import encryption_of
+from posthouse.core.container.rar_file import looks_like_rar, open_rar
 from posthouse.core.container.tar_file import looks_like_tar, open_tar
+from posthouse.core.container.tnef import looks_like_tnef, open_tnef
 from posthouse.core.container.zip_file import looks_like_zip, open_zip
 
 _STREAMS: tuple[tuple[bytes, Callable[[], Decompressor]], ...] = (
@@ -31,7 +32,7 @@ class Opened:
     octets: bytes
     sha256: str
     encrypted: str
-    """As in `PartFacts.encrypted`."""
+    """As the container says it; `encryption_of` tells what the octets themselves are."""
     level: int
     """1: in the container itself; 2: in one that is in it."""
 
@@ -55,8 +56,7 @@ def open_container(octets: bytes, names: tuple[str, ...], budget: Budget, depth:
             continue
         digest = sha256(found.octets)
         own = f"{path}{found.names[0] if found.names else '-'}"
-        how = found.encrypted or encryption_of(found.octets)
-        yield Opened(own, found.names, found.octets, digest.hexdigest(), how, level)
+        yield Opened(own, found.names, found.octets, digest.hexdigest(), found.encrypted, level)
         if digest.digest() in seen:
             continue
         inner = _contents(found.octets, found.names, budget)
@@ -78,6 +78,10 @@ def _contents(octets: bytes, names: tuple[str, ...], budget: Budget) -> list[Con
             openers.append(partial(streams, octets, new, magic, tuple(dict.fromkeys((*given, *_inner(names))))))
     if looks_like_tar(octets):
         openers.append(partial(open_tar, octets))
+    if looks_like_tnef(octets):
+        openers.append(partial(open_tnef, octets))
+    if looks_like_rar(octets):
+        openers.append(partial(open_rar, octets))
     if looks_like_zip(octets):
         openers.append(partial(open_zip, octets))
     return [opener(Allowance(budget, len(octets))) for opener in openers]

@@ -37,6 +37,11 @@ def rar_5(*headers: bytes) -> bytes:
     return b"Rar!\x1a\x07\x01\0" + b"".join(bytes(4) + bytes((len(header),)) + header for header in headers)
 
 
+def rar_4_file(flags: int, data: bytes) -> bytes:
+    head = bytes(2) + b"\x74" + flags.to_bytes(2, "little") + b"\x20\0" + len(data).to_bytes(4, "little") + bytes(21)
+    return head + data
+
+
 MAIN = bytes((1, 0, 0))
 FILE = bytes((2, 3, 4, 0)) + b"name" + bytes((3, 2, 0, 0))
 FILE_ENCRYPTED = bytes((2, 3, 4, 0)) + b"name" + bytes((3, 1, 0, 0))
@@ -58,6 +63,7 @@ FILE_ENCRYPTED = bytes((2, 3, 4, 0)) + b"name" + bytes((3, 1, 0, 0))
         (rar_4(0x73, 0x0080), "rar"),
         (rar_4(0x74, 0x0004), "rar"),
         (rar_4(0x74, 0x0020), ""),
+        (rar_4(0x74, 0) + rar_4_file(0, bytes(50)) + rar_4_file(0x0004, b"x"), "rar"),
         (rar_5(MAIN, bytes((4, 0, 0, 0))), "rar"),
         (rar_5(MAIN, FILE_ENCRYPTED), "rar"),
         (rar_5(MAIN, FILE), ""),
