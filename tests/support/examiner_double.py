@@ -152,7 +152,7 @@ def _misbehave(subject: str, octets: bytes) -> None:
         case "connect":
             socket.create_connection(("127.0.0.1", int(octets.partition(b"Port: ")[2].partition(b"\r\n")[0])))
         case "end-parent":
-            os.kill(os.getppid(), signal.SIGTERM)
+            os.kill(os.getppid(), 0)  # only whether it may
         case "fill-memory-file":
             descriptor = os.memfd_create("full")
             while os.write(descriptor, bytes(1 << 24)):
