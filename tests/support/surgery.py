@@ -70,6 +70,7 @@ def edited_wire(wire: bytes, edits: Iterable[Edit], files: Iterable[bytes] = ())
 
 def edited(content: bytes, *edits: Edit, files: Iterable[bytes] = ()) -> bytes:
     """The new plain content."""
+    assert not content or content.endswith(b"\r\n")
     return unstuffed(edited_wire(stuffed(content) + b".\r\n", edits, files)).octets
 
 

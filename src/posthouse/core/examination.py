@@ -27,8 +27,9 @@ class ExaminationLimits:
     """Decoded and unpacked, all together."""
     container_depth: int = 8
     container_entries: int = 2000
+    """Of all containers together."""
     container_ratio: int = 200
-    """Octets unpacked by octets packed, for what unpacks to more than 1 MiB."""
+    """Octets unpacked by octets packed, for a container that unpacks to more than 1 MiB."""
 
 
 class ItemKind(StrEnum):
@@ -106,7 +107,8 @@ class Examination:
     """All that the flow needs to know of a mail's content."""
 
     items: tuple[Item, ...]
-    """The first is the mail. No two have the same octets, unless their parts differ."""
+    """The first is the mail. No two have the same octets, unless their parts differ or their names are too many for
+    one."""
     parts: tuple[PartFacts, ...]
     """In the order of the mail."""
     ambiguous: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ def spellings(name: str) -> tuple[str, ...]:
     if name.isascii() and name.isalnum():
         return (name.lower(),)
     found = {fold(name): None}
-    for text in (name, _as_shown(name)):
+    for text in (name, _as_shown(name), *_swapped(name)):
         folded = fold(text)
         found[folded] = None
         base = folded.replace("\\", "/").rstrip("/ .").rpartition("/")[2]
@@ -63,6 +63,13 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Mn", "Zl", "Zp"})
 def _stays(char: str) -> bool:
     """All but controls and halves of characters: what turns the order of a name round is for people to see."""
     return unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _swapped(name: str) -> tuple[str, ...]:
+    """The name if it is ASCII in UTF-16 that was read with its octets the wrong way round."""
+    if name.isascii() or any(ord(char) & 0xFF or ord(char) > 0xFFFF for char in name):
+        return ()
+    return ("".join(chr(ord(char) >> 8) for char in name),)
 
 
 def _as_shown(name: str) -> str:

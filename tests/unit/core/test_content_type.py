@@ -60,7 +60,7 @@ def office(folder: str, *more: str) -> bytes:
         (b"SQLite format 3\0", "application/x-sqlite3"),
         (b"", ""),
         (b"Hello,\n\nFrom: me to you with love.\n", ""),
-        (b"Subject: only one line", ""),
+        (b"Subject: only one line\r\n\r\n", ""),
         (b"*** a list of things ***\n", ""),
         (b"(see below) and so on {" * 99, ""),
     ],

@@ -40,6 +40,7 @@ def test_a_name_has_no_more_than_64_readings() -> None:
         ('"a.exe"', "a.exe"),
         ("a.e\u0301xe", "a.éxe"),
         ("straße.exe", "strasse.exe"),
+        ("a.exe".encode("utf-16-le").decode("utf-16-be"), "a.exe"),
     ],
 )
 def test_names_become_what_they_are_saved_as(name: str, spelling: str) -> None:

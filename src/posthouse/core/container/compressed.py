@@ -1,6 +1,6 @@
 """Compressed streams, unpacked in bounded steps; and the files that are nothing else: gzip, bzip2, xz.
 
-Standards: RFC 1950, RFC 1951, RFC 1952; the .xz file format 1.2.
+Standards: RFC 1951, RFC 1952; the .xz file format 1.2.
 """
 
 import bz2

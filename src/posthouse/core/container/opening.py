@@ -7,7 +7,6 @@ from hashlib import sha256
 
 from posthouse.core.container.budget import Allowance, Budget, Contents, Fault
 from posthouse.core.container.compressed import Decompressor, bzip2, gzip_member, gzip_names, streams, xz
-from posthouse.core.container.encrypted import encryption_of
 from posthouse.core.container.tar_file import looks_like_tar, open_tar
 from posthouse.core.container.zip_file import looks_like_zip, open_zip
 
@@ -31,7 +30,7 @@ class Opened:
     octets: bytes
     sha256: str
     encrypted: str
-    """As in `PartFacts.encrypted`."""
+    """As the container says it; `encryption_of` tells what the octets themselves are."""
     level: int
     """1: in the container itself; 2: in one that is in it."""
 
@@ -55,8 +54,7 @@ def open_container(octets: bytes, names: tuple[str, ...], budget: Budget, depth:
             continue
         digest = sha256(found.octets)
         own = f"{path}{found.names[0] if found.names else '-'}"
-        how = found.encrypted or encryption_of(found.octets)
-        yield Opened(own, found.names, found.octets, digest.hexdigest(), how, level)
+        yield Opened(own, found.names, found.octets, digest.hexdigest(), found.encrypted, level)
         if digest.digest() in seen:
             continue
         inner = _contents(found.octets, found.names, budget)

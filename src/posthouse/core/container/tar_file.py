@@ -12,8 +12,9 @@ from posthouse.core.container.zip_name import decoded
 _BLOCK = 512
 _OWN_NAME = 1024 * 1024
 """Octets of a long name or a pax header."""
+_MOST_NAMES = 100
 _PAX_RECORD = re.compile(rb"(\d{1,10}) ")
-_OCTAL = re.compile(rb"[\x00 ]*([0-7]*)[\x00 ]*")
+_OCTAL = re.compile(rb"[\x00 ]*([0-7]*)")
 _LINKS = b"123456"
 """Links, devices, folders: they have no octets."""
 
@@ -51,7 +52,8 @@ def _open(octets: bytes, allowance: Allowance) -> Contents:
                 at += _BLOCK
             continue
         kind = octets[at + 156 : at + 157]
-        own = _number(octets[at + 124 : at + 136])
+        sizes = _sizes(octets[at + 124 : at + 136])
+        own = max(sizes)
         size = own if said.size is None or kind in b"LKxgX" else said.size
         start = at + _BLOCK
         body = octets[start : start + (size if kind not in b"LKxgX" else min(size, _OWN_NAME))]
@@ -59,6 +61,9 @@ def _open(octets: bytes, allowance: Allowance) -> Contents:
         if kind in (b"L", b"K", b"x", b"X", b"g"):
             if _read_ahead(kind, body, said):
                 yield Fault("some readers take other names or sizes of its members")
+            if len(said.names) > _MOST_NAMES:
+                yield Fault("a member has too many names")
+                said.names = said.names[-_MOST_NAMES:]
             if start + size > len(octets) or size > _OWN_NAME:
                 yield Fault("it breaks off" if size <= _OWN_NAME else "a name is too long")
             continue
@@ -75,7 +80,7 @@ def _open(octets: bytes, allowance: Allowance) -> Contents:
             yield Member(names, body)
             if start + size > len(octets):
                 yield Fault("it breaks off")
-        if own not in (0, size):
+        if own not in (0, size) or len(sizes) > 1:
             yield Fault("its headers give different sizes of a member")
         if said.sparse or kind == b"S":
             yield Fault("a member has holes")
@@ -87,12 +92,12 @@ def _checked(octets: bytes, at: int) -> bool:
     block = octets[at : at + _BLOCK]
     if len(block) < _BLOCK or not block[0]:
         return False
-    told = _OCTAL.fullmatch(block[148:156])
-    if told is None or not told[1]:
+    told = _octal(block[148:156])
+    if not told:
         return False
     counted = block[:148] + b" " * 8 + block[156:]
-    total, right = sum(counted), int(told[1], 8)
-    return total == right or total - 256 * sum(octet > 127 for octet in counted) == right
+    total = sum(counted)
+    return total in told or total - 256 * sum(octet > 127 for octet in counted) in told
 
 
 def _next_header(octets: bytes, at: int) -> int:
@@ -101,12 +106,23 @@ def _next_header(octets: bytes, at: int) -> int:
     return at
 
 
-def _number(field: bytes) -> int:
-    """Octal digits, or base 256 if the first bit is set; what is neither is 0."""
+def _octal(field: bytes) -> set[int]:
+    """Readings of a number: digits after blanks; what stands before the first NUL, as Python reads numbers."""
+    found = set()
+    if (match := _OCTAL.match(field)) and match[1]:
+        found.add(int(match[1], 8))
+    try:
+        found.add(int(field.partition(b"\x00")[0].strip() or b"0", 8))
+    except ValueError:
+        pass
+    return {number for number in found if number >= 0}
+
+
+def _sizes(field: bytes) -> set[int]:
+    """Readings of a size: octal, or base 256 if the first bit is set."""
     if field[0] & 0x80:
-        return int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
-    match = _OCTAL.match(field)
-    return int(match[1], 8) if match and match[1] else 0
+        return {int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")}
+    return _octal(field) or {0}
 
 
 def _names(octets: bytes, header: int) -> tuple[str, ...]:

@@ -18,7 +18,10 @@ _ENCRYPTED, _DESCRIPTOR, _MASKED = 0x0001, 0x0008, 0x2000
 _STORED, _LZMA, _AES = 0, 14, 99
 _METHODS: dict[int, Callable[[], Decompressor]] = {8: deflate, 12: bzip2, 95: xz}
 _DIRECTORIES = 8
-_SIGNATURE = re.compile(rb"PK(?:\x03\x04|\x05\x06)")
+_TRUE = rb"\x03\x04[\x00-\x64].{3}[\x00-\x14\x5c-\x63]\x00"
+"""After `PK`, a local header whose version and method can be true."""
+_LOCAL = re.compile(rb"PK" + _TRUE, re.DOTALL)
+_SIGNATURE = re.compile(rb"PK(?:" + _TRUE + rb"|\x05\x06)", re.DOTALL)
 _AFTER_STORED = re.compile(rb"PK(?:\x07\x08|\x03\x04|\x01\x02)")
 
 _Way = tuple[bool, int, int]
@@ -27,11 +30,8 @@ _Way = tuple[bool, int, int]
 
 def looks_like_zip(octets: bytes) -> bool:
     """A local header that can be true, or a directory, stands anywhere."""
-    at = octets.find(LOCAL)
-    while at >= 0:
-        if local_at(octets, at):
-            return True
-        at = octets.find(LOCAL, at + 4)
+    if any(local_at(octets, found.start()) for found in _LOCAL.finditer(octets)):
+        return True
     return END in octets and CENTRAL in octets
 
 
@@ -90,7 +90,7 @@ class _Opening:
         while found := _SIGNATURE.search(self._octets, self._covered, limit):
             at = found.start()
             self._covered = at + 4
-            if found[0] == LOCAL:
+            if found[0].startswith(LOCAL):
                 if local_at(self._octets, at):
                     yield from self._member(at, [])
             elif at != last:

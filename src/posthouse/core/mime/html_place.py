@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 _OPENING = re.compile(r"<(?:!--|([!?])|(/?)([a-zA-Z][^\s/>]*+))")
-_ATTRIBUTES = re.compile(r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>""")
+_ATTRIBUTES = re.compile(r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+'|(?!["'])))*+>""")
 _NO_MARKUP = frozenset({"script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes"})
 _COMMENT_END = re.compile(r"--!?>")
 

@@ -34,7 +34,7 @@ class Node:
     boundary: bytes = b""
     """Of a multipart."""
     children: list["Node"] = field(default_factory=list)
-    """Of a multipart or message in the source, those that are gone included."""
+    """Of a multipart or message in the source, those that are gone included; of a multipart of ours the old root."""
     first: list["Node"] = field(default_factory=list)
     """New parts before all others."""
     last: list["Node"] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Node:
     @property
     def multipart(self) -> bool:
         """Its delimiters are known, so that parts can be added."""
-        return bool(self.boundary) and bool(self.children or self.first)
+        return bool(self.boundary) and bool(self.children)
 
 
 def grown(plain: Plain, root: Part) -> tuple[Node, dict[str, Node]]:
@@ -170,8 +170,8 @@ def _pieces(plain: Plain, node: Node) -> list[Node | Piece]:
 def _new_parts(node: Node) -> list[Node | Piece]:
     """A multipart of ours."""
     pieces: list[Node | Piece] = []
-    for child in (*node.first, *node.last):
-        pieces += [LINE_START if not pieces else b"\r\n", b"--" + node.boundary + b"\r\n", child]
+    for child in (*node.first, *node.children, *node.last):
+        pieces += [b"\r\n" if pieces else b"", b"--" + node.boundary + b"\r\n", child]
     return [*pieces, b"\r\n--" + node.boundary + b"--\r\n"]
 
 

@@ -45,9 +45,9 @@ def _texts(node: Node, depth: int) -> list[Node]:
     """The body under `node`: of its alternatives all texts. Raises _Sealed."""
     part = node.part
     if node.body is not None or part is None:
-        if part is None and node.first and depth == 0:
+        if part is None and node.children:
             # A multipart/mixed of ours, around the root as it was.
-            return _texts(node.first[0], 1)
+            return _texts(node.children[0], depth + 1)
         return [node] if node.text is not None else []
     if part.type in _SEALED:
         raise _Sealed

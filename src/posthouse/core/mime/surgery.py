@@ -185,7 +185,7 @@ class _Surgery:
         new = Node(None, boundary=boundary.encode())
         new.fields = [*self._with_version(outer), *type_fields(declared, "", "", "")]
         old.fields = [entry for entry in fields if entry[0].startswith("content-")]
-        old.parent, new.first = new, [old]
+        old.parent, new.children = new, [old]
         old.touched = new.touched = True
         self.root = new
         return new

@@ -84,16 +84,12 @@ def noticed(body: TextBody, notices: Sequence[AddNotice]) -> Noticed | None:
         return None
     if charset in _OTHERS:
         return _recoded(body, octets, charset, notices)
-    html = octets.decode("latin-1") if body.html else ""
-    mark = len(_UTF8_MARK) if octets.startswith(_UTF8_MARK) else 0
-    head = head_place(html) if body.html else mark
-    end = end_place(html) if body.html else len(octets)
     newline = _newline(b"\n" in octets, b"\r\n" in octets)
-    ends_line = octets[end - 1 : end] == b"\n"
+    mark = len(_UTF8_MARK) if octets.startswith(_UTF8_MARK) else 0
+    places = _places(octets.decode("latin-1"), mark) if body.html else (mark, len(octets))
+    ends_line = octets.endswith(b"\n") or len(octets) == mark
     put = []
-    for position, place in ((Position.HEAD, head), (Position.END, end)):
-        rest = place < len(octets) if position is Position.HEAD else place > mark
-        text = _block(body, notices, position, newline, rest=rest, ends_line=ends_line)
+    for place, text in zip(places, _blocks(body, notices, newline, len(octets) > mark, ends_line), strict=True):
         try:
             # HTML can name each character in ASCII, whatever its charset.
             coded = text.encode("ascii", "xmlcharrefreplace") if body.html else text.encode(charset)
@@ -127,14 +123,10 @@ def _recoded(body: TextBody, octets: bytes, charset: str, notices: Sequence[AddN
         return None
     newline = _newline("\n" in text, "\r\n" in text)
     mark = 1 if text.startswith("\ufeff") else 0
-    head = head_place(text) if body.html else mark
-    end = end_place(text) if body.html else len(text)
-    put = []
-    for position, place in ((Position.HEAD, head), (Position.END, end)):
-        rest = place < len(text) if position is Position.HEAD else place > mark
-        ends_line = text[end - 1 : end] == "\n"
-        put.append((place, _block(body, notices, position, newline, rest=rest, ends_line=ends_line)))
-    put.sort(key=lambda entry: entry[0])
+    places = _places(text, mark) if body.html else (mark, len(text))
+    ends_line = text.endswith("\n") or len(text) == mark
+    blocks = _blocks(body, notices, newline, len(text) > mark, ends_line)
+    put = sorted(zip(places, blocks, strict=True), key=lambda entry: entry[0])
     (first, one), (second, two) = put
     new = text[:first] + one + text[first:second] + two + text[second:]
     try:
@@ -151,20 +143,33 @@ def _encoded(octets: bytes, encoding: str, charset: str = "") -> Noticed:
     return Noticed(octets=quoted_printable(octets), encoding="quoted-printable", charset=charset)
 
 
-def _block(
-    body: TextBody, notices: Sequence[AddNotice], position: Position, newline: str, *, rest: bool, ends_line: bool
-) -> str:
-    """What is put at `position`, with the line ends around it; `rest`: there is a text to keep apart from."""
-    chosen = [notice for notice in notices if notice.position is position]
-    if not chosen:
-        return ""
+def _places(html: str, mark: int) -> tuple[int, int]:
+    return max(mark, head_place(html)), max(mark, end_place(html))
+
+
+def _blocks(
+    body: TextBody, notices: Sequence[AddNotice], newline: str, any_text: bool, ends_line: bool
+) -> tuple[str, str]:
+    """What is put at head and end, with the line ends that keep it apart from the text and from the other."""
+    head = [notice for notice in notices if notice.position is Position.HEAD]
+    end = [notice for notice in notices if notice.position is Position.END]
     if body.html:
-        block = "\n".join(_clean(notice.html).strip() for notice in chosen)
-        return newline + newline.join(block.splitlines()) + newline
-    block = newline.join(newline.join([*text_lines(notice.text, flowed=body.flowed), ""]) for notice in chosen)
-    if position is Position.HEAD:
-        return block + newline if rest else block
-    return ("" if ends_line else newline) + newline + block if rest else block
+        return _html(head, newline), _html(end, newline)
+    before, behind = _text(body, head, newline), _text(body, end, newline)
+    if before and any_text:
+        before += newline
+    if behind and (any_text or before):
+        behind = ("" if ends_line else newline) + newline + behind
+    return before, behind
+
+
+def _html(notices: Sequence[AddNotice], newline: str) -> str:
+    lines = [line for notice in notices for line in _clean(notice.html).strip().splitlines()]
+    return newline + newline.join(lines) + newline if lines else ""
+
+
+def _text(body: TextBody, notices: Sequence[AddNotice], newline: str) -> str:
+    return newline.join(newline.join([*text_lines(one.text, flowed=body.flowed), ""]) for one in notices)
 
 
 def text_lines(text: str, *, flowed: bool = False) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from posthouse.core.container.budget import Allowance, Budget
+from posthouse.core.container.compressed import deflate, unpack
 from posthouse.core.examination import ExaminationLimits
 from support.archives import opened
 
@@ -78,6 +80,15 @@ def test_streams_count_as_entries() -> None:
 @pytest.mark.parametrize(("name", "inner"), [("a.tgz", "a.tar"), ("b.svgz", "b.svg"), ("c.exe.GZ", "c.exe")])
 def test_the_name_inside_is_that_without_the_suffix(name: str, inner: str) -> None:
     assert opened(gzip.compress(b"x"), (name,))[0][0].names == (inner,)
+
+
+def test_the_same_octets_are_not_unpacked_again_and_again() -> None:
+    """Blocks without octets: no limit of what comes out stops them."""
+    octets = memoryview(b"\0\0\0\xff\xff" * 100_000)
+    allowance = Allowance(Budget(ExaminationLimits()), len(octets))
+    whys = [unpack(octets, 0, deflate, allowance).why for _ in range(8)]
+    assert whys[:4] == ["it breaks off"] * 4
+    assert whys[-1] == "its entries overlap"
 
 
 def test_the_name_in_the_header_counts_too() -> None:

@@ -80,6 +80,35 @@ def test_headers_that_give_different_sizes_are_told() -> None:
     assert any(member.octets == PROGRAM for member in members)
 
 
+def with_sum(header: bytearray) -> bytes:
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def test_a_size_that_readers_take_differently_is_told() -> None:
+    octets = tarred([("a", b"x" * 8)], tarfile.USTAR_FORMAT)
+    header = bytearray(octets[:512])
+    header[124:136] = b"\0" + header[125:136]
+    members, faults = opened(with_sum(header) + octets[512:], ())
+    assert [member.octets for member in members] == [b"x" * 8]
+    assert faults == ["its headers give different sizes of a member"]
+
+
+def test_a_link_with_a_size_is_told() -> None:
+    octets = tarred([("a", b"x" * 8)], tarfile.USTAR_FORMAT)
+    header = bytearray(octets[:512])
+    header[156:157] = b"1"
+    assert opened(with_sum(header) + octets[512:], ())[1] == ["a member without octets has a size"]
+
+
+def test_too_many_names_of_a_member_are_told() -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type = tarfile.GNUTYPE_LONGNAME
+    names = b"".join(tarred([(info, b"%d.exe\0" % number)], tarfile.GNU_FORMAT)[:1024] for number in range(101))
+    assert opened(names + tarred([("a", b"x")]), ())[1] == ["a member has too many names"]
+
+
 def test_holes_are_told() -> None:
     info = tarfile.TarInfo("a")
     info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.name": "b.exe"}

@@ -1,8 +1,10 @@
 """Zips, right ones and those in which readers see different things."""
 
 import io
+import lzma
 import random
 import zipfile
+import zlib
 
 import pytest
 
@@ -38,6 +40,26 @@ def test_octets_in_front_behind_and_between_change_nothing() -> None:
         assert opened(octets)[1] == []
     assert set(shown(first + b"between" + second)) >= {"b.exe"}
     assert {member.octets for member in opened(first + b"between" + second)[0]} == {TEXT, PROGRAM}
+
+
+def test_a_directory_counts_though_octets_in_front_shift_its_offsets() -> None:
+    packed = deflated(PROGRAM)
+    octets = with_directory(local(b"a.txt", packed, len(PROGRAM)), central(b"a.exe", 0, len(packed), len(PROGRAM)))
+    assert [member.names for member in opened(b"junk" * 100 + octets)[0]] == [("a.exe", "a.txt")]
+
+
+def test_lzma_without_an_end_mark_is_whole_if_its_size_is_right() -> None:
+    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16}]
+    stream = lzma.compress(TEXT, lzma.FORMAT_RAW, filters=filters)[:-5]
+    packed = b"\x09\x14\5\0\x5d" + (1 << 16).to_bytes(4, "little") + stream
+    octets = with_directory(
+        local(b"a", packed, len(TEXT), method=14), central(b"a", 0, len(packed), len(TEXT), method=14)
+    )
+    assert (shown(octets), opened(octets)[1]) == ({"a": TEXT}, [])
+    octets = with_directory(
+        local(b"a", packed, len(TEXT) + 1, method=14), central(b"a", 0, len(packed), len(TEXT) + 1, method=14)
+    )
+    assert opened(octets)[1] == ["it breaks off"]
 
 
 def test_members_that_only_local_headers_or_only_a_directory_show_are_both_shown() -> None:
@@ -177,11 +199,16 @@ def test_many_directories_are_told() -> None:
 
 
 def test_sizes_in_the_zip64_field_count() -> None:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive, archive.open("a.txt", "w", force_zip64=True) as member:
-        member.write(TEXT)
-    assert shown(made.getvalue()) == {"a.txt": TEXT}
-    assert opened(made.getvalue())[1] == []
+    size = len(TEXT).to_bytes(8, "little")
+    header = bytearray(local(b"a.txt", b"", 0, method=0, extra=b"\1\0\x10\0" + size * 2))
+    header[18:26] = b"\xff" * 8
+    entry = bytearray(central(b"a.txt", 0, 0, 0, method=0, extra=b"\1\0\x18\0" + size * 2 + bytes(8)))
+    entry[16:20] = zlib.crc32(TEXT).to_bytes(4, "little")
+    entry[20:28], entry[42:46] = b"\xff" * 8, b"\xff" * 4
+    octets = with_directory(bytes(header) + TEXT, bytes(entry))
+    with zipfile.ZipFile(io.BytesIO(octets)) as archive:
+        assert archive.read("a.txt") == TEXT
+    assert (shown(octets), opened(octets)[1]) == ({"a.txt": TEXT}, [])
 
 
 def test_what_is_no_zip_is_none() -> None:
