@@ -36,6 +36,7 @@ POISON = {
     "beyond-mail": "answered a number out of bounds",
     "beyond-made": "answered a number out of bounds",
     "backwards": "answered a number out of bounds",
+    "part-of-mail": "answered an examination that does not begin with the mail",
     "no-mail": "answered an examination that does not begin with the mail",
     "bad-hash": "answered what is no SHA-256",
     "many-items": "answered what is no list, or one that is too long",

@@ -92,6 +92,8 @@ def _examination(subject: str, items: list[Item]) -> Examination:
             items.append(Item(ItemKind.PART, "1", "1", (), (), Place(True, 0, 1), mail.sha256))
         case "backwards":
             items[0] = Item(mail.kind, "", "", (), (), Place(False, 5, 2), mail.sha256)
+        case "part-of-mail":
+            items[0] = Item(mail.kind, "", "", (), (), Place(False, 0, 5), mail.sha256)
         case "no-mail":
             items = []
         case "bad-hash":
