@@ -90,8 +90,9 @@ async def go():
         await examiner.examine(mail("a"), LIMITS)
         working = asyncio.create_task(examiner.examine(mail("loop"), LIMITS))
         await examiner.examine(mail("a"), LIMITS)
-        await until(lambda: len(examiner.pool.processes) == 2, "a busy one and an idle one")
-        print(*examiner.pool.processes, flush=True)
+        pool = examiner.pool
+        await until(lambda: len(pool._idle) == 1 and len(pool.processes) == 2 and not pool._starting, "a busy one")
+        print(*pool.processes, flush=True)
         await working
 asyncio.run(go())
 """
@@ -109,3 +110,5 @@ def test_children_end_with_their_parent_also_those_that_are_busy() -> None:
             eventually(lambda: not any(map(living, children)), "the end of all examiners", 10.0)
         finally:
             parent.kill()
+            for pid in filter(living, children):
+                os.kill(pid, signal.SIGKILL)

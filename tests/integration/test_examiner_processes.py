@@ -8,7 +8,7 @@ import pytest
 
 from posthouse.clients import examiner_pool
 from posthouse.clients.examiner_process import ExaminerProcess
-from posthouse.scan_ports import ExaminerUnavailable
+from posthouse.scan_ports import ExaminationFailed, ExaminerUnavailable
 from support.examiners import DOUBLE, LIMITS, examiners, living, mail, open_descriptors, until
 from support.servers import LOOPS, run
 
@@ -67,6 +67,44 @@ def test_who_is_cancelled_costs_one_process(loop: str, size: int) -> None:
     descriptors = open_descriptors()
     run(loop, go())
     assert open_descriptors() == descriptors
+
+
+def test_cancelled_in_the_moment_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = ExaminerProcess._heard
+
+    async def go() -> None:
+        async with examiners() as examiner:
+            await examiner.examine(mail("a"), LIMITS)
+            await until(lambda: len(examiner.pool._idle) == 2, "a spare")
+            descriptors = open_descriptors()
+            asking = asyncio.create_task(examiner.examine(mail("a", 300_000), LIMITS))
+
+            def cancel(process: ExaminerProcess, octets: bytes, descriptors: list[int]) -> None:
+                assert descriptors
+                heard(process, octets, descriptors)
+                asking.cancel()
+
+            with monkeypatch.context() as patched:
+                patched.setattr(ExaminerProcess, "_heard", cancel)
+                await asyncio.wait([asking])
+            assert asking.cancelled()
+            await until(lambda: len(examiner.pool.processes) == 1, "the end of one")
+            assert open_descriptors() == descriptors - 2  # its socket and its end
+
+    asyncio.run(go())
+
+
+def test_a_spare_is_kept_also_after_poison() -> None:
+    async def go() -> None:
+        async with examiners() as examiner:
+            await examiner.examine(mail("a"), LIMITS)
+            await until(lambda: len(examiner.pool._idle) == 2, "a spare")
+            for _ in range(3):
+                with pytest.raises(ExaminationFailed):
+                    await examiner.examine(mail("crash"), LIMITS)
+                await until(lambda: len(examiner.pool._idle) == len(examiner.pool.processes) == 1, "a spare")
+
+    asyncio.run(go())
 
 
 def test_cancelled_at_any_moment() -> None:

@@ -29,6 +29,7 @@ SEVERAL = 1000
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, and halves of surrogate pairs, which no file and no database takes."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_FINAL_DOT = b".\r\n"
 _KINDS = {kind.value: kind for kind in ItemKind}
 _T = TypeVar("_T")
 
@@ -116,10 +117,15 @@ def read_examination(document: object, bounds: Bounds) -> Examination:
             )
         case _:
             raise OutOfForm("what is no examination")
-    first = examination.items[0] if examination.items else None
-    if first is None or first.kind is not ItemKind.MAIL or first.part:
+    if not examination.items or not _is_mail(examination.items[0], bounds):
         raise OutOfForm("an examination that does not begin with the mail")
     return examination
+
+
+def _is_mail(item: Item, bounds: Bounds) -> bool:
+    """All of it: if no dots had to be taken out, the very octets that are stored."""
+    whole = item.place.made or item.place == Place(False, 0, max(0, bounds.mail - len(_FINAL_DOT)))
+    return item.kind is ItemKind.MAIL and not item.part and whole
 
 
 def read_pieces(document: object, bounds: Bounds) -> tuple[Place, ...]:
