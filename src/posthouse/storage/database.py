@@ -57,7 +57,8 @@ class Database:
                 yield connection
                 files.commit(transaction)
             except BaseException:
-                transaction.rollback()
+                if transaction.is_active:  # not, where the commit took place and was reported as failed
+                    transaction.rollback()
                 raise
 
     def set_patience(self, connection: Connection, patient: bool) -> None:

@@ -88,9 +88,9 @@ class MailSpool:
     ) -> None:
         store = self._stores[0]
         quarantined = findings is not None and findings.quarantine is not None
-        versions = new_versions(mail, stored_versions(mail, quarantined=quarantined))
-        new = NewFiles(versions, store.reused, self._open_files)
-        self._writer.submit(Accept(store, mail, trail, new, done, alone, findings))
+        versions = stored_versions(mail, quarantined=quarantined)
+        new = NewFiles(new_versions(mail, versions), store.reused, self._open_files)
+        self._writer.submit(Accept(store, mail, trail, new, done, alone, versions, findings))
 
     def record(self, outcome: Outcome, done: Done) -> None:
         store = self._store_of(outcome.mail.id)
@@ -262,6 +262,8 @@ class MailSpool:
 
 def _brought(outcome: Outcome) -> list[tuple[MailId, int, Content]]:
     """What the outcome has to be stored, with octets of its own."""
+    if not outcome.contents and not outcome.generated:
+        return []
     generated = [new_versions(mail, stored_versions(mail, quarantined=False)) for mail, _ in outcome.generated]
     return [*new_versions(outcome.mail, outcome.contents), *chain.from_iterable(generated)]
 

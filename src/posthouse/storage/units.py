@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from posthouse.storage.mail_store import MailStore
 
 T = TypeVar("T")
+Versions = Sequence[tuple[int, Content]]
+"""Content versions of a mail with their numbers."""
 CHUNK_OCTETS = 1024 * 1024
 """Size of the rows that hold large content on PostgreSQL."""
 
@@ -77,9 +79,11 @@ class Accept(MailUnit):
         new: NewFiles,
         done: Done,
         alone: Callable[[], None],
+        versions: Versions,
         findings: Findings | None,
     ) -> None:
         super().__init__(store)
+        self._versions = versions
         self._mail = mail
         self._alone = alone
         self._findings = findings
@@ -88,7 +92,7 @@ class Accept(MailUnit):
         self.files = new
 
     def stage(self, batch: Batch) -> None:
-        stage_new(self.store, batch, self._mail, self._trail, self.files, self._findings)
+        stage_new(self.store, batch, self._mail, self._trail, self.files, self._versions, self._findings)
 
     def alone(self) -> None:
         self._alone()
@@ -148,7 +152,7 @@ class Record(MailUnit):
             batch.obeyed[mail_id] = (mail_id, outcome.command)
         store.stage_state(batch, mail_id, hand, forget=outcome.forget)
         for mail, trail in outcome.generated:
-            stage_new(store, batch, mail, trail, self.files)
+            stage_new(store, batch, mail, trail, self.files, stored_versions(mail, quarantined=False))
 
     def _stage_contents(self, batch: Batch, hand: Hand) -> None:
         mail, versions, store = self._outcome.mail, self._outcome.contents, self.store
@@ -221,14 +225,16 @@ class Call(MailUnit, Generic[T]):
 def stored_versions(mail: Mail, *, quarantined: bool) -> list[tuple[int, Content]]:
     """The content versions of a new mail that are stored: all, unless every recipient has ended and none FAILED, then
     for the quarantine what is sealed."""
-    versions = list(enumerate(mail.contents))
-    states = Hand({r.seq: r.state for r in mail.recipients})
-    if states.open or states.has(RecipientState.FAILED):
-        return versions
-    return [(version, content) for version, content in versions if quarantined and content.sealed]
+    for recipient in mail.recipients:
+        match recipient.state:
+            case RecipientState.ACTIVE | RecipientState.QUEUED | RecipientState.HELD | RecipientState.FAILED:
+                return list(enumerate(mail.contents))
+            case _:
+                pass
+    return [(version, content) for version, content in enumerate(mail.contents) if quarantined and content.sealed]
 
 
-def new_versions(mail: Mail, versions: Sequence[tuple[int, Content]]) -> list[tuple[MailId, int, Content]]:
+def new_versions(mail: Mail, versions: Versions) -> list[tuple[MailId, int, Content]]:
     """Those of the versions that have octets of their own."""
     return [(mail.id, version, content) for version, content in versions if not _is_cut(mail, version, content)]
 
@@ -243,6 +249,7 @@ def stage_new(
     mail: Mail,
     trail: Sequence[TrailEntry],
     new: NewFiles,
+    versions: Versions,
     findings: Findings | None = None,
 ) -> None:
     """Rows of a new mail. The mail is leased to this worker if one of its recipients is ACTIVE."""
@@ -251,19 +258,17 @@ def stage_new(
         store.delete_mails(batch, (mail.id,))
     if mail.id in store.hands:
         raise ValueError(f"mail id {mail.id} is taken")
-    quarantined = findings is not None and findings.quarantine is not None
-    local = stage_contents(store, batch, mail, stored_versions(mail, quarantined=quarantined), new)
+    local = stage_contents(store, batch, mail, versions, new)
     if again:
         batch.unlink = [path for path in batch.unlink if path not in local.all]
     hand = Hand({r.seq: r.state for r in mail.recipients}, local, 0, len(trail), 0)
-    active = hand.has(RecipientState.ACTIVE)
-    failed = hand.has(RecipientState.FAILED)
+    active, is_open = hand.has(RecipientState.ACTIVE), hand.open
     batch.mails.append(
         mail_row(
             mail,
             store.session_text(mail.session),
-            is_open=hand.open,
-            kept_since=batch.now if failed and not hand.open else None,
+            is_open=is_open,
+            kept_since=batch.now if not is_open and hand.has(RecipientState.FAILED) else None,
             owner=store.owner if active else None,
         )
     )
@@ -295,9 +300,7 @@ def _stage_findings(store: "MailStore", batch: Batch, mail_id: MailId, hand: Han
         hand.quarantined = True
 
 
-def stage_contents(
-    store: "MailStore", batch: Batch, mail: Mail, versions: Sequence[tuple[int, Content]], new: NewFiles
-) -> LocalFiles:
+def stage_contents(store: "MailStore", batch: Batch, mail: Mail, versions: Versions, new: NewFiles) -> LocalFiles:
     """Rows of content versions of a mail; returns their local files."""
     local = NO_FILES
     for version, content in versions:
