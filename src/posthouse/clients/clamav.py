@@ -62,7 +62,8 @@ class ClamdScanner:
                 results[each.number] = scanned
 
         fault: ServerFault | None
-        state = self._servers.setdefault(server, _Server())
+        if (state := self._servers.get(server)) is None:
+            state = self._servers[server] = _Server()
         try:
             async with asyncio.timeout_at(end):
                 await state.free.acquire()
