@@ -276,7 +276,7 @@ static void *send_mails(void *unused) {
     char *content = mail;
     if (marked) content = memcpy(malloc(mail_length), mail, mail_length);
     while (left-- > 0) {
-        number_mail(content);
+        if (marked) number_mail(content);
         if (!opened) open_session(w);
         opened = 1;
         command(w, "MAIL FROM:<from@bench.invalid>\r\n", "250");
