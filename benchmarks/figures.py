@@ -24,6 +24,8 @@ class Figures:
     """Of each worker process: the most resident memory it ever had."""
     normal_rates: tuple[float, ...] = ()
     """As `rates`, before the next hop went and after; `rates` are then those of draining, from its return."""
+    scanner_cpu_ms: tuple[float, ...] = ()
+    """CPU of the scanner, which is none of the peer's processes, for each mail."""
 
 
 @dataclass(frozen=True, slots=True)

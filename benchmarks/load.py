@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from posthouse.tls import ensure_digital_id
 from support.peers import free_port
@@ -18,6 +19,8 @@ from support.waiting import eventually
 _SOURCE = ROOT / "benchmarks" / "smtp_load.c"
 _LAYOUT = struct.Struct("=5Q")
 _LONGEST_RUN = 1800
+NUMBER = b"NUMBER0000"
+"""Ten octets that are base64 too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,22 @@ def sink(port: int = 0) -> Iterator[Sink]:
             process.wait(10)
 
 
-def send(port: int, mails: int, octets: int, sessions: int, *, keep: bool = True, tls: bool = False) -> None:
-    """Returns when all are acknowledged; AssertionError at the first reply that is no success."""
-    options = (port, sessions, mails, octets, int(keep), int(tls))
+def send(
+    port: int,
+    mails: int,
+    octets: int,
+    sessions: int,
+    *,
+    keep: bool = True,
+    tls: bool = False,
+    content: Path | None = None,
+) -> None:
+    """Returns when all are acknowledged; AssertionError at the first reply that is no success.
+
+    `content`: a file with the content in wire form, without its final dot, instead of one of `octets`; each mail has
+    its own number wherever NUMBER stands in it.
+    """
+    options = (port, sessions, mails, octets, int(keep), int(tls), *([content] if content else []))
     command = [program(), "source", *map(str, options)]
     try:
         run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LONGEST_RUN)
@@ -110,10 +126,11 @@ def relayed(
     keep: bool = True,
     tls: bool = False,
     limit: float = 300,
+    content: Path | None = None,
 ) -> float:
     """Seconds from the start of the generator until the last of `mails` is at the next hop."""
     before, began = next_hop.counts(), time.monotonic_ns()
-    send(port, mails, octets, sessions, keep=keep, tls=tls)
+    send(port, mails, octets, sessions, keep=keep, tls=tls, content=content)
     arrived(next_hop, before.mails + mails, limit)
     after = next_hop.counts()
     if tls:

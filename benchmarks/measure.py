@@ -1,6 +1,6 @@
 """Measures posthouse beside Postfix; writes docs/performance.md, the figures behind it and their chart.
 
-benchmarks/run [--work abcdefgh] [--rounds 3] [--scale 1.0]
+benchmarks/run [--work abcdefghi] [--rounds 3] [--scale 1.0]
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import backlog, chart, latency, memory, saved, standalone, starttls
+from benchmarks import backlog, chart, latency, memory, saved, scanning, standalone, starttls
 from benchmarks.figures import Figures, Taken
 from benchmarks.workloads import WORKLOADS, report
 
@@ -90,6 +90,8 @@ def measure(given: argparse.Namespace) -> list[Taken]:
     if "h" in given.work:
         mails = f"{backlog.mails(scale):,} mails"
         found += taken(backlog.measure(scale, workers), f"{mails}, {backlog.HOW}", given)
+    if "i" in given.work:
+        found += taken(scanning.measure(rounds, scale, workers), f"{rounds} round(s), {scanning.HOW}", given)
     return found
 
 
@@ -136,7 +138,7 @@ def redraw() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/run", description=(__doc__ or "").split("\n")[0])
     listed = "; ".join(f"{name} {work.title}" for name, work in WORKLOADS.items())
-    parser.add_argument("--work", default="abcdefgh", help=f"workloads: {listed} (with f)")
+    parser.add_argument("--work", default="abcdefgh", help=f"workloads: {listed} (with i)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--scale", type=float, default=1.0, help="of the number of mails, for a quick look: printed only"

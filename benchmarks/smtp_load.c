@@ -1,10 +1,11 @@
 /* Load generator and next hop of the benchmarks, one thread for each connection, with STARTTLS.
  *
- *   smtp_load source PORT SESSIONS MAILS OCTETS KEEP TLS
- *       Sends MAILS mails of about OCTETS octets to 127.0.0.1:PORT over SESSIONS sessions at a time, a command after
+ *   smtp_load source PORT SESSIONS MAILS OCTETS KEEP TLS [FILE]
+ *       Sends MAILS mails of about OCTETS octets, or of the content in FILE (wire form without its final dot), to 127.0.0.1:PORT over SESSIONS sessions at a time, a command after
  *       the reply to the one before it, as smtp-source does. KEEP 1: a session's connection serves all its mails; 0:
- *       one mail a connection. TLS 1: STARTTLS without verification and without resumption. Exits with 0 when all are
- *       acknowledged, with 1 at the first reply that is no success.
+ *       one mail a connection. TLS 1: STARTTLS without verification and without resumption. Wherever FILE has the octets
+ *       NUMBER0000, each mail has its own number, so that no two are equal. Exits with 0 when all are acknowledged, with
+ *       1 at the first reply that is no success.
  *
  *   smtp_load sink PORT CERTIFICATE KEY COUNTS
  *       Takes all mail on 127.0.0.1:PORT and offers STARTTLS. Counts in the file COUNTS, which the benchmark maps; its
@@ -223,6 +224,12 @@ static _Atomic long left;
 static char *mail;
 static size_t mail_length;
 
+#define MARK "NUMBER0000"
+#define MARKS 16
+static size_t marks[MARKS];
+static int marked;
+static _Atomic long number;
+
 /* Reads one reply, which must begin with `code`. */
 static void expect(struct wire *w, const char *code) {
     for (;;) {
@@ -256,16 +263,26 @@ static void close_session(struct wire *w) {
     close_wire(w);
 }
 
+/* Writes the next number at every mark of a session's own copy. */
+static void number_mail(char *own) {
+    char digits[sizeof MARK];
+    snprintf(digits, sizeof digits, "%010ld", ++number % 10000000000);
+    for (int each = 0; each < marked; each++) memcpy(own + marks[each], digits, sizeof MARK - 1);
+}
+
 static void *send_mails(void *unused) {
     struct wire *w = calloc(1, sizeof *w);
     int opened = 0;
+    char *content = mail;
+    if (marked) content = memcpy(malloc(mail_length), mail, mail_length);
     while (left-- > 0) {
+        if (marked) number_mail(content);
         if (!opened) open_session(w);
         opened = 1;
         command(w, "MAIL FROM:<from@bench.invalid>\r\n", "250");
         command(w, "RCPT TO:<to@bench.invalid>\r\n", "250");
         command(w, "DATA\r\n", "354");
-        if (!put(w, mail, mail_length)) die("content", "connection lost");
+        if (!put(w, content, mail_length)) die("content", "connection lost");
         expect(w, "250");
         if (!keep) {
             close_session(w);
@@ -292,11 +309,34 @@ static void make_mail(size_t octets) {
     mail_length = at + 3;
 }
 
-static int source(char **arguments) {
+static void read_mail(const char *name) {
+    FILE *file = fopen(name, "rb");
+    if (!file || fseek(file, 0, SEEK_END)) die(name, strerror(errno));
+    size_t octets = ftell(file);
+    rewind(file);
+    mail = malloc(octets + 3);
+    if (fread(mail, 1, octets, file) != octets) die(name, "cannot be read");
+    fclose(file);
+    memcpy(mail + octets, ".\r\n", 3);
+    mail_length = octets + 3;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    number = now.tv_sec * 1000000l + now.tv_nsec / 1000;  /* not those of another run */
+    char *at = mail, *end = mail + mail_length;
+    while (marked < MARKS && (at = memmem(at, end - at, MARK, sizeof MARK - 1))) {
+        marks[marked++] = at - mail;
+        at++;
+    }
+}
+
+static int source(char **arguments, const char *file) {
     port = arguments[0];
     int sessions = atoi(arguments[1]);
     left = atol(arguments[2]);
-    make_mail(atol(arguments[3]));
+    if (file)
+        read_mail(file);
+    else
+        make_mail(atol(arguments[3]));
     keep = atoi(arguments[4]);
     tls = atoi(arguments[5]);
     context = SSL_CTX_new(TLS_client_method());
@@ -311,7 +351,7 @@ static int source(char **arguments) {
 
 int main(int count, char **arguments) {
     signal(SIGPIPE, SIG_IGN);
-    if (count == 8 && !strcmp(arguments[1], "source")) return source(arguments + 2);
+    if ((count == 8 || count == 9) && !strcmp(arguments[1], "source")) return source(arguments + 2, arguments[8]);
     if (count == 6 && !strcmp(arguments[1], "sink")) sink(arguments + 2);
-    die("usage", "smtp_load source PORT SESSIONS MAILS OCTETS KEEP TLS | sink PORT CERTIFICATE KEY COUNTS");
+    die("usage", "smtp_load source PORT SESSIONS MAILS OCTETS KEEP TLS [FILE] | sink PORT CERTIFICATE KEY COUNTS");
 }

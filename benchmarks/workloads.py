@@ -15,6 +15,7 @@ class Kind(Enum):
     LATENCY = auto()
     MEMORY = auto()
     BACKLOG = auto()
+    SCAN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,13 @@ WORKLOADS = {
     "f1": Workload("as a, STARTTLS in and out", "STARTTLS, one a connection"),
     "g": Workload("20 sessions x 25 MiB: peak memory of a worker", "25 MiB", Kind.MEMORY),
     "h": Workload("backlog when the next hop returns", "backlog", Kind.BACKLOG),
+    "i": Workload("4 KiB, every mail scanned", "4 KiB, scanned", Kind.SCAN),
+    "i1": Workload("256 KiB with an attachment, every mail scanned", "256 KiB, scanned", Kind.SCAN),
+    "i2": Workload("5 MiB with an attachment, every mail scanned", "5 MiB, scanned", Kind.SCAN),
 }
-"""d1 and d2 are measured with d, f1 with f."""
+"""d1 and d2 are measured with d, f1 with f, i1 and i2 with i."""
+SCANNING_PEER = "postfix-amavis"
+"""What posthouse is compared with where mails are scanned."""
 
 Row = list[str]
 
@@ -109,11 +115,35 @@ def _by_backlog(figures: Sequence[Figures]) -> tuple[Row, list[Row]]:
     ]
 
 
+def _by_scan(figures: Sequence[Figures]) -> tuple[Row, list[Row]]:
+    """CPU of the gateway alone, and with the scanner, which is one for all."""
+    base = peer(figures, SCANNING_PEER)
+    head = ["peer", "mails/s", "x amavisd-new", "CPU ms/mail", "of amavisd-new's", "with clamd", "of amavisd-new's"]
+    return [*head, "memory MiB", "failed runs"], [
+        [
+            each.peer,
+            spread(each.rates, 1),
+            shown_ratio(each.rates, base.rates),
+            spread(each.cpu_ms, 1),
+            shown_ratio(each.cpu_ms, base.cpu_ms),
+            spread(_with_scanner(each), 1),
+            shown_ratio(_with_scanner(each), _with_scanner(base)),
+            *_cost(each, base)[2:],
+        ]
+        for each in figures
+    ]
+
+
+def _with_scanner(each: Figures) -> list[float]:
+    return [own + scanner for own, scanner in zip(each.cpu_ms, each.scanner_cpu_ms, strict=False)]
+
+
 _TABLES = {
     Kind.RATE: _by_rate,
     Kind.LATENCY: _by_latency,
     Kind.MEMORY: _by_memory,
     Kind.BACKLOG: _by_backlog,
+    Kind.SCAN: _by_scan,
 }
 _COST = ["CPU ms/mail", "of Postfix's", "memory MiB", "failed runs"]
 

@@ -579,6 +579,29 @@ def test_cancelled_it_leaves_nothing_open(loop: str, size: int) -> None:
     run(loop, go())
 
 
+def test_closed_it_ends_what_is_being_scanned_and_opens_nothing_more(loop: str) -> None:
+    async def go() -> None:
+        reading = asyncio.Event()
+
+        async def script(fake: Fake) -> None:
+            await fake.opened()
+            await fake.item()
+            reading.set()
+            await fake.until_closed()
+
+        async with served(script) as server:
+            scanner = ClamdScanner()
+            scanning = asyncio.ensure_future(scan(scanner, server.server, b"a"))
+            await reading.wait()
+            await scanner.close()
+            answer = await scanning
+            assert (answer.failure, answer.fault, verdicts(answer)) == (Failure.UNREACHABLE, LOST, {})
+            assert (await scan(scanner, server.server, b"b")).failure is Failure.UNREACHABLE
+            assert server.connections == 1
+
+    run(loop, go())
+
+
 def test_octets_that_cannot_be_read_end_the_scan_and_its_session(loop: str) -> None:
     class Unreadable(Given):
         def pieces(self) -> Iterator[bytes]:

@@ -62,7 +62,8 @@ class ClamdScanner:
                 results[each.number] = scanned
 
         fault: ServerFault | None
-        state = self._servers.setdefault(server, _Server())
+        if (state := self._servers.get(server)) is None:
+            state = self._servers[server] = _Server()
         try:
             async with asyncio.timeout_at(end):
                 await state.free.acquire()
@@ -114,6 +115,8 @@ class ClamdScanner:
         """Shows all that waits over as many sessions as it takes, one after the other: clamd ends one in the middle
         of an item that is too large for it. Raises NoConnection, TimeoutError, ContentUnreadable."""
         while waiting:
+            if self._closed:
+                return LOST
             session = self._kept(server)
             kept = session is not None
             if session is None:

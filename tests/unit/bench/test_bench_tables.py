@@ -1,7 +1,9 @@
 """Figures as tables: medians, spread, comparison with Postfix."""
 
+from email import message_from_bytes
+
 import pytest
-from benchmarks import saved
+from benchmarks import load, saved, scanning
 from benchmarks.figures import Figures, Taken
 from benchmarks.measure import read_harness
 from benchmarks.workloads import WORKLOADS, ratio, report, spread
@@ -97,3 +99,30 @@ def test_runs_of_the_harness_that_failed_are_counted() -> None:
     good = {"rate": 100.0, "acc": 1.0, "cpu": 0.5, "got": 100, "mem": 80.0}
     (figures,) = read_harness([{"work": "a", "peer": "postfix", "runs": [good, {"fail": "got 3 of 4"}]}])
     assert figures == Figures("a", "postfix", 1, (100.0,), (1.0,), (), (5.0,), (80.0,))
+
+
+def test_scanning_is_compared_with_amavisd_new_alone_and_with_the_scanner() -> None:
+    peer = Figures("i", "postfix-amavis", rates=(10.0,), cpu_ms=(30.0,), scanner_cpu_ms=(10.0,), memory_mib=(180.0,))
+    ours = Figures("i", "posthouse", rates=(50.0,), cpu_ms=(3.0,), scanner_cpu_ms=(7.0,), memory_mib=(90.0,))
+    head, base, found = rows(report([taken("i", peer, ours)]))
+    assert head[:7] == [
+        "peer", "mails/s", "x amavisd-new", "CPU ms/mail", "of amavisd-new's", "with clamd", "of amavisd-new's",
+    ]  # fmt: skip
+    assert base == ["postfix-amavis", "10.0", "1.00", "30.0", "1.00", "40.0", "1.00", "180", "0"]
+    assert found == ["posthouse", "50.0", "5.00", "3.0", "0.10", "10.0", "0.25", "90", "0"]
+
+
+@pytest.mark.parametrize("work", ["i", "i1", "i2"])
+def test_mails_to_be_scanned_have_the_size_that_is_told(work: str) -> None:
+    octets = scanning.WORK[work].octets
+    made = scanning.content(octets)
+    assert abs(len(made) - octets) < octets * 0.03
+    assert made.count(load.NUMBER) >= 2
+    assert b"\n" not in made.replace(b"\r\n", b"")
+    parsed = message_from_bytes(made)
+    assert parsed.is_multipart() == (octets > 8192)
+    if parsed.is_multipart():
+        *_, attachment = parsed.walk()
+        decoded = attachment.get_payload(decode=True)
+        assert isinstance(decoded, bytes)
+        assert abs(len(decoded) * 78 / 57 - octets) < octets * 0.03
