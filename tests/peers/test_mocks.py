@@ -49,8 +49,8 @@ def test_a_scan_sends_header_fields_that_the_document_has() -> None:
         "/file": core_requests.submit(key, order, "b", asked),
         "/file/{data_id}": core_requests.fetch_result(key, "d"),
         "/file/converted/{data_id}": core_requests.fetch_sanitized(key, "d"),
-        "/file/batch/{batchId}/close": core_requests.close_batch(key, "b"),
-        "/file/{batchId}/cancel": core_requests.cancel_batch(key, "b"),
+        "/file/batch/{batchId}/close": core_requests.close_batch(key, "b")[0],
+        "/file/{batchId}/cancel": core_requests.cancel_batch(key, "b")[0],
     }
     assert {f"{each.method} {path}" for path, each in made.items()} == {name for name in recorded() if " " in name}
     openapi = document()
