@@ -368,6 +368,13 @@ def test_what_is_never_finished_ends_with_the_time_and_is_cancelled(loop: str, p
     assert batch.cancelled
 
 
+def test_a_newer_core_is_told_at_the_path_that_it_knows(loop: str) -> None:
+    core = StatefulCore({"stuck": Plan(stuck_at=99)}, newer=True)
+    against(loop, core, [asked(1, "stuck")], seconds=0.5)
+    (batch,) = core.batches.values()
+    assert batch.cancelled
+
+
 def test_a_scan_that_is_cancelled_is_cancelled_there(loop: str) -> None:
     core = StatefulCore({"stuck": Plan(stuck_at=99)})
 

@@ -325,6 +325,26 @@ def test_a_mail_that_knows_of_an_edit_first_gets_a_connection_of_its_own(loop: s
     assert run(loop, act()) == 2
 
 
+def test_what_connections_were_opened_is_known(loop: str) -> None:
+    async def act(profile: ServerProfile) -> dict[str, Any]:
+        clients = HttpClients(no_id)
+        clients.retire({profile.name: profile})
+        for _ in range(3):
+            async with clients.use(profile, profile.server_texts[0]) as client:
+                await client.get("/version", {}, SECONDS)
+        facts = clients.facts(profile.name, profile.server_texts[0])
+        clients.retire({})
+        assert clients.facts(profile.name, profile.server_texts[0])["pool"] == {"opened": 0, "tls": 0}
+        await clients.close()
+        return facts
+
+    with http_server(lambda _: Response(200, {}), ServerKind.GOOD) as server:
+        facts = run(loop, act(core(server.specification, 1, tls_verify="pinned", tls_pin=server.pin)))
+    assert facts["pool"] == {"opened": 1, "tls": 1}
+    assert facts["certificate"]["names"]
+    assert [sum(facts["times"][kind].values()) for kind in ("connect", "tls")] == [1, 1]
+
+
 def test_a_client_certificate_is_shown(loop: str, tmp_path: Path) -> None:
     async def act(profile: ServerProfile) -> Answer:
         clients = HttpClients(lambda: client_digital_id(tmp_path))

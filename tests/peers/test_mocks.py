@@ -4,15 +4,18 @@ Where the OpenAPI is not at hand, the shapes taken from it must be those that we
 """
 
 import hashlib
+import re
 from urllib.parse import urlsplit
 
 import pytest
 
-from posthouse.clients import metadefender
+from posthouse.clients import core_requests, metadefender
 from posthouse.clients.metadefender import core_key_field
+from posthouse.scan_ports import ScanOrder
 from support.http_servers import Request, Response
 from support.mock_core import KEY, NO_LICENCE, MockCore
-from support.openapi_shapes import PATHS, SHAPES, document, extracted, faults, recorded
+from support.openapi_shapes import PATHS, SHAPES, document, extracted, faults, header_fields, recorded
+from support.scripted_scanner import items
 
 DIGEST = "c8b6fab05169adb2e4bee5d47864b6674fba14b3f13bc1c526534bddd5163dea"
 BESIDE = ("/readyz",)
@@ -34,6 +37,27 @@ def test_nothing_is_asked_of_a_core_that_the_document_does_not_have() -> None:
     asked = {urlsplit(each.path).path for each in metadefender._QUESTIONS}
     asked |= {urlsplit(each.otherwise.path).path for each in metadefender._QUESTIONS if each.otherwise is not None}
     assert asked == {*PATHS, *BESIDE}
+
+
+def test_a_scan_sends_header_fields_that_the_document_has() -> None:
+    """Where it is at hand; the paths are held against it by the stateful mock."""
+    order = ScanOrder("m", core_rule="r", passwords=("a", "b"), metadata={"a": "b"})
+    key = {"apikey": "k"}
+    (asked,) = items("a.txt")
+    made = {
+        "/file/batch": core_requests.open_batch(key, order),
+        "/file": core_requests.submit(key, order, "b", asked),
+        "/file/{data_id}": core_requests.fetch_result(key, "d"),
+        "/file/converted/{data_id}": core_requests.fetch_sanitized(key, "d"),
+        "/file/batch/{batchId}/close": core_requests.close_batch(key, "b")[0],
+        "/file/{batchId}/cancel": core_requests.cancel_batch(key, "b")[0],
+    }
+    assert {f"{each.method} {path}" for path, each in made.items()} == {name for name in recorded() if " " in name}
+    openapi = document()
+    if openapi is not None:
+        for path, request in made.items():
+            sent = {re.sub(r"\d$", "", name) for name in request.headers} - {"Content-Type", "Accept"}
+            assert sent <= header_fields(openapi, path, request.method.lower())
 
 
 @pytest.mark.parametrize("path", PATHS)

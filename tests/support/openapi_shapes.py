@@ -53,6 +53,13 @@ def extracted(openapi: Path) -> dict[str, dict[str, Shape]]:
     }
 
 
+def header_fields(openapi: Path, path: str, method: str) -> set[str]:
+    """Names of those that the document has for an operation."""
+    root = yaml.safe_load(openapi.read_text("utf-8"))
+    parameters = [_resolved(root, each) for each in root["paths"][path][method].get("parameters", ())]
+    return {each["name"] for each in parameters if each["in"] == "header"}
+
+
 def _content(root: Mapping[str, Any], answer: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of the one type of content that an answer has."""
     (content,) = _resolved(root, answer)["content"].values()

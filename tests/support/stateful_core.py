@@ -78,6 +78,8 @@ class StatefulCore:
     opening: Response | None = None
     """Instead of a batch."""
     most_polls: int = 1000
+    newer: bool = False
+    """Batches are cancelled at another path."""
     files: dict[str, File] = field(default_factory=dict)
     batches: dict[str, Batch] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -114,7 +116,11 @@ class StatefulCore:
                 return self._submit(request)
             case "POST", "file", "batch", batch, "close":
                 return "POST /file/batch/{batchId}/close", self._close(request, batch), True
-            case "POST", "file", batch, "cancel":
+            case "POST", "file", batch, "cancel" if not self.newer:
+                return "POST /file/{batchId}/cancel", self._cancel(request, batch), True
+            case "POST", "file", _, "cancel":
+                return "", Response(404, {"err": "Not found"}), True
+            case "POST", "file", "batch", batch, "cancel":
                 return "POST /file/{batchId}/cancel", self._cancel(request, batch), True
             case "GET", "file", "converted", data_id:
                 return self._converted(request, data_id)

@@ -55,14 +55,15 @@ def fetch_sanitized(key: Mapping[str, str], data_id: str) -> HttpRequest:
     return HttpRequest("GET", f"/file/converted/{data_id}", {**key, "Accept": "*/*"})
 
 
-def close_batch(key: Mapping[str, str], batch: str) -> HttpRequest:
+def close_batch(key: Mapping[str, str], batch: str) -> tuple[HttpRequest, ...]:
     """No more files come."""
-    return HttpRequest("POST", f"/file/batch/{batch}/close", key)
+    return (HttpRequest("POST", f"/file/batch/{batch}/close", key),)
 
 
-def cancel_batch(key: Mapping[str, str], batch: str) -> HttpRequest:
-    """What is not finished need not be."""
-    return HttpRequest("POST", f"/file/{batch}/cancel", key)
+def cancel_batch(key: Mapping[str, str], batch: str) -> tuple[HttpRequest, ...]:
+    """What is not finished need not be. The second is for a Core that does not know the first: newer ones have the
+    path beside that of closing (inferred)."""
+    return HttpRequest("POST", f"/file/{batch}/cancel", key), HttpRequest("POST", f"/file/batch/{batch}/cancel", key)
 
 
 def shown_name(item: Item) -> str:

@@ -84,14 +84,17 @@ class CoreScanner:
         key = api_key(profile, self._unseal)
         return dict([core_key_field(key)]) if key else {}
 
-    def _say_farewell(self, profile: ServerProfile, server: str, request: HttpRequest) -> None:
+    def _say_farewell(self, profile: ServerProfile, server: str, requests: Sequence[HttpRequest]) -> None:
         if len(self._farewells) >= _FAREWELLS:
             return
-        task = asyncio.get_running_loop().create_task(self._farewell(profile, server, request))
+        task = asyncio.get_running_loop().create_task(self._farewell(profile, server, requests))
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)
 
-    async def _farewell(self, profile: ServerProfile, server: str, request: HttpRequest) -> None:
+    async def _farewell(self, profile: ServerProfile, server: str, requests: Sequence[HttpRequest]) -> None:
+        """The first that the server knows."""
         with suppress(NoAnswer, NoConnection, TlsFailed, TlsSettingsError):
             async with self._clients.use(profile, server) as client:
-                await client.send(request, _FAREWELL_SECONDS)
+                for request in requests:
+                    if (await client.send(request, _FAREWELL_SECONDS)).status not in (404, 405):
+                        return

@@ -30,7 +30,7 @@ _DROPPED = (b"location", b"set-cookie")
 Sink = Callable[[bytes], object]
 """Takes the body of an answer piece by piece. May raise OSError."""
 _CONNECTIONS = 20
-"""Kept idle; and open at once, unless a client is made for more: further requests wait for one of them."""
+"""Open at once, unless a client is made for more; further requests wait for one of them."""
 _KEPT_SECONDS = 15.0
 """How long an idle connection is kept."""
 _STALE = 3
@@ -151,7 +151,7 @@ class _Transport(httpx2.AsyncBaseTransport):
             # Never used, but without one a context with all CAs of the system would be made.
             ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             max_connections=connections,
-            max_keepalive_connections=_CONNECTIONS,
+            max_keepalive_connections=connections,
             keepalive_expiry=_KEPT_SECONDS,
             network_backend=_Network(dial),
         )

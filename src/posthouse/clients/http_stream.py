@@ -142,6 +142,7 @@ async def open_stream(way: HttpWay, opened: socket.socket, seconds: float) -> "H
     if fault := check_pin(policy, shown):
         transport.abort()
         raise TlsFailed(fault, {"certificate": "refused", **facts})
+    stream.certificate = certificate or b""
     stream.tls = {"version": version, "cipher": cipher, "certificate": _CHECKED[policy.verify].value, **facts}
     return stream
 
@@ -160,6 +161,8 @@ class HttpStream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     """TLS version of the policy, for sentences."""
     tls: dict[str, object] = field(default_factory=dict)
     """Facts of the handshake; empty for http."""
+    certificate: bytes = b""
+    """The server's (DER); empty for http."""
     _transport: asyncio.Transport | None = None
     _unread: bytearray = field(default_factory=bytearray)
     _taken: int = 0

@@ -29,6 +29,7 @@ ENGINES_KEPT = 50
 _ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 """It goes into the path of the next request."""
 _FILE_NAME = re.compile(r"""filename(\*?)\s*=\s*(?:"([^"]{0,4096})"|([^;"\s]{1,4096}))""", re.IGNORECASE)
+_TOO_LARGE = re.compile(r"too (?:large|big)|(?:exceed|max).{0,40}size|size.{0,40}(?:exceed|limit)", re.IGNORECASE)
 _THREAT_WORDS = ("infected", "suspicious", "malware", "dirty", "unwanted program", "yara", "vulnerab")
 _ENCRYPTED_WORDS = ("encrypted", "password protected")
 
@@ -73,9 +74,10 @@ def batch_id(answer: Answer) -> str | ServerFault:
 
 
 def data_id(answer: Answer) -> str | Decided | ServerFault:
-    """Of `POST /file`. 413 is no answer of a Core but of a web server before it: the file is too large for it."""
-    if answer.status == 413:
-        return failed(Failure.NOT_SCANNED, "the server takes no file of this size (413)")
+    """Of `POST /file`. A file that is larger than Core's rule or a web server before it takes is no fault of the
+    request: the documents do not tell the status (inferred: 400, 403 or 413), so the text decides."""
+    if answer.status == 413 or (400 <= answer.status < 500 and _TOO_LARGE.search(_err(answer))):
+        return failed(Failure.NOT_SCANNED, f"the server takes no file of this size ({answer.status}{_err(answer)})")
     return _id(answer, "data_id")
 
 

@@ -276,8 +276,11 @@ def test_a_status(statuses: tuple[int, ...], failure: Failure) -> None:
             assert reading.why.endswith(f"answers {status}: so it?is")
 
 
-def test_a_file_that_is_too_large_for_a_web_server_is_no_fault_of_the_server() -> None:
-    reading = core_answer.data_id(Answer(413, b""))
+@pytest.mark.parametrize(
+    ("status", "err"), [(413, ""), (400, "File is too large"), (403, "Exceeded maximum file size of the rule")]
+)
+def test_a_file_that_is_too_large_is_no_fault_of_the_server(status: int, err: str) -> None:
+    reading = core_answer.data_id(Answer(status, json.dumps({"err": err}).encode()))
     assert isinstance(reading, Decided)
     assert (reading.found.verdict, reading.found.failure) == (Verdict.FAILED, Failure.NOT_SCANNED)
 

@@ -337,6 +337,19 @@ def test_a_drained_server_is_neither_asked_nor_probed() -> None:
     assert made.scanners.servers.take_regained() == {made.profile.name}
 
 
+def test_a_drain_that_ends_by_itself_gives_the_server_back() -> None:
+    made = Made()
+    drain = Drain(made.profile.name, A, DrainKind.SIMULATED, made.clock.now(), made.clock.now() + 100, "eve")
+    made.scanners.servers.drain({(made.profile.name, A): drain})
+    made.look(99)
+    assert made.scanners.servers.take_regained() == frozenset()
+    assert made.scanners.servers.drained == {(made.profile.name, A)}
+    made.look(1)
+    assert made.scanners.servers.take_regained() == {made.profile.name}
+    made.scan()
+    assert made.scanner.servers == [A]
+
+
 def test_an_operator_asks_for_probes() -> None:
     made = Made()
     all_open(made)
