@@ -4,7 +4,7 @@ Each act is one commit with the trail of the kept mail, fenced by its lease and 
 a mail is released once however many workers hear of it. What leaves is a mail of its own, with its own history: it
 passes no rule and no scan (design section 3, "Own mail"), keeps the reverse-path, and gets no DSN.
 
-A release leaves by the server profile that its recipients had, for that is where the mail would have gone; ADR 0011
+A release leaves by the server profile that its recipients had, for that is where the mail would have gone; ADR 0012
 tells why it is not `own_mail.profile`.
 Source: issue 6, items 6 and 7.
 """
