@@ -26,7 +26,7 @@ class Ended(Exception):
 
 
 class ExaminerProcess:
-    """Started at once; `said` is its first word when it is ready."""
+    """Started at once; it ends with the thread that starts it, which is to be the main thread of the worker."""
 
     def __init__(self, command: Sequence[str], gone: Callable[["ExaminerProcess"], None]) -> None:
         """`gone` is told when the system has given it up. Raises OSError."""
