@@ -7,7 +7,7 @@ import codecs
 
 _TEXT_ONLY = frozenset(
     {
-        *("base64", "bz2", "hex", "quopri", "uu", "zlib", "rot13", "unicode_escape", "raw_unicode_escape", "idna"),
+        *("base64", "bz2", "hex", "quopri", "uu", "zlib", "rot13", "unicodeescape", "rawunicodeescape", "idna"),
         *("punycode", "undefined", "mbcs", "oem", "charmap"),
     }
 )
@@ -24,7 +24,7 @@ def codec(charset: str) -> str:
         found = codecs.lookup(name).name
     except (LookupError, ValueError):
         return ""
-    return "" if found.replace("-", "_").removesuffix("_codec") in _TEXT_ONLY else found
+    return "" if found.replace("-", "").replace("_", "") in _TEXT_ONLY else found
 
 
 def decoded(octets: bytes, charset: str) -> str | None:
@@ -32,6 +32,9 @@ def decoded(octets: bytes, charset: str) -> str | None:
     name = codec(charset)
     if not name:
         return None
+    if name in ("utf-16", "utf-32") and marked(octets) not in ("utf-16", "utf-32"):
+        # Big-endian without a mark; but many mean the other order.
+        name = marked(octets) or f"{name}-be"
     try:
         return octets.decode(name, "replace")
     except (UnicodeError, ValueError, LookupError):

@@ -4,7 +4,7 @@ Standards: RFC 2045 sections 5 and 6, RFC 2046 section 5.1, RFC 2183.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from posthouse.core.mime.header import Buffer, Header, Manner, value
 from posthouse.core.mime.names import names
@@ -12,6 +12,10 @@ from posthouse.core.mime.parameters import Parsed, parameter, parse
 from posthouse.core.mime.spellings import spellings
 
 ENCODINGS = frozenset({"7bit", "8bit", "binary", "base64", "quoted-printable"})
+LONGEST = 65_536
+"""Octets of a structured value that are read."""
+MOST = 16
+"""Fields of one name that are read: the first ones, and the last one."""
 _OURS = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "content-id"})
 _TYPE = re.compile(rb"[a-z0-9][a-z0-9!#$&^_.+-]*+/[a-z0-9!#$&^_.+*-]++")
 _ENCODING = re.compile(rb"[a-z0-9_-]++")
@@ -32,15 +36,22 @@ class Declared:
     """Readings of the boundary, the usual one first."""
     odd: bool
     """A field is repeated, malformed or unknown: some readers may read it otherwise."""
+    cut: bool
+    """A field is longer than `LONGEST`, or repeated more than `MOST` times: the rest was not read."""
 
 
 def declared(octets: Buffer, header: Header, manner: Manner, default: str = "text/plain") -> Declared:
     """`default`: the type of a part that declares none."""
     given: dict[str, list[bytes]] = {}
     odd = header.odd
+    cut = False
     for field in header.fields:
         if field.name in _OURS:
-            given.setdefault(field.name, []).append(value(octets, field))
+            values = given.setdefault(field.name, [])
+            long = field.end - field.value > LONGEST
+            cut = cut or long or len(values) >= MOST
+            del values[MOST - 1 :]
+            values.append(value(octets, replace(field, end=field.value + LONGEST) if long else field))
         elif field.name.startswith("content-t") or field.name.startswith("content_"):
             odd = True
     at = -1 if manner.last else 0
@@ -78,6 +89,7 @@ def declared(octets: Buffer, header: Header, manner: Manner, default: str = "tex
         content_id=given["content-id"][0].decode("latin-1").strip(" <>")[:255] if "content-id" in given else "",
         boundaries=boundaries,
         odd=odd or encoding not in ENCODINGS,
+        cut=cut,
     )
 
 

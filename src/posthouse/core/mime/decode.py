@@ -1,7 +1,6 @@
 """Content-transfer-encodings, decoded as readers do it: where they differ over the malformed, each way is a reading.
 
-A well-formed body has one decoding. Linear, never raises. Standards: RFC 2045 sections 6.7 and 6.8; RFC 1741 (BinHex);
-uuencode as POSIX has it; yEnc 1.3.
+A well-formed body has one decoding. Linear, never raises. Standards: RFC 2045 sections 6.7 and 6.8.
 """
 
 import re
@@ -14,11 +13,16 @@ _NO_DIGITS = bytes(sorted(set(range(256)) - set(_DIGITS)))
 _NO_DIGITS_OR_PAD = bytes(sorted(set(range(256)) - set(_DIGITS + b"=")))
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _PADDING = re.compile(rb"=[=\s]*+")
+_MISPLACED = re.compile(rb"([^=]{2})=([^=])")
+"""A padding that stands before the last digit of its four."""
 _EMPTY_LINE = re.compile(rb"\n[ \t]*+\r?\n")
 _BAD_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n)")
 _SOFT = re.compile(rb"=[ \t]*+(?:\r\n|\r|\n|\Z)")
 _ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
 _ESCAPE_OR_JUNK = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[^\s=]{0,2})")
+_ESCAPE_OR_SIGN = re.compile(rb"=([0-9A-Fa-f]{2})?")
+_SIGN_AND_BLANKS = re.compile(rb"=[ \t]*+(?:\r\n|\r|\n)|=[ \t]++")
+_SIGN_AND_LETTER = re.compile(rb"=[^0-9A-F=\r\n]")
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n)")
 
 BASE64, QUOTED_PRINTABLE = "base64", "quoted-printable"
@@ -26,23 +30,24 @@ LINES = 20_000
 """Of base64 with junk: lines that are decoded one by one."""
 
 
-def decodings(body: bytes, encoding: str) -> tuple[bytes, ...]:
-    """Every plausible decoding of a body in base64 or quoted-printable, the usual one first; at least one."""
+def decodings(body: bytes, encoding: str, most: int = 16) -> tuple[bytes, ...]:
+    """Every plausible decoding of a body in base64 or quoted-printable, the usual one first; from 1 to `most`."""
     if encoding == BASE64:
-        return _base64(body)
+        return _base64(body, most)
     if encoding == QUOTED_PRINTABLE:
-        return _quoted_printable(body)
+        return _quoted_printable(body, most)
     return (body,)
 
 
-def _base64(body: bytes) -> tuple[bytes, ...]:
-    rest = body.translate(None, _DIGITS + b"\r\n \t")
-    if rest in (b"", b"=", b"==") and body.rstrip().endswith(rest):
+def _base64(body: bytes, most: int) -> tuple[bytes, ...]:
+    rest = body.translate(None, _DIGITS + b"\r\n")
+    text = body.strip() if body[:1].isspace() or body[-1:].isspace() else body
+    if rest in (b"", b"=", b"==") and text.endswith(rest) and b"\n\r\n" not in text and b"\n\n" not in text:
         try:
             return (a2b_base64(body),)
         except Error:
             return (_padded(body.translate(None, _NO_DIGITS)),)
-    return distinct(islice(_base64_ways(body), 16))
+    return distinct(islice(_base64_ways(body), most))
 
 
 def _base64_ways(body: bytes) -> Iterator[bytes]:
@@ -54,6 +59,9 @@ def _base64_ways(body: bytes) -> Iterator[bytes]:
     if b"=" in body:
         kept = body.translate(None, _NO_DIGITS_OR_PAD)
         yield b"".join(_padded(chunk) for chunk in _PADDING.split(kept))
+        moved = _MISPLACED.sub(rb"\1\2=", kept)
+        if moved != kept:
+            yield b"".join(_padded(chunk) for chunk in _PADDING.split(moved))
         if b"=" in kept.strip(b"="):
             yield _padded(_PADDING.split(kept.lstrip(b"="), maxsplit=1)[0])
     yield _padded(digits)
@@ -67,8 +75,6 @@ def _base64_ways(body: bytes) -> Iterator[bytes]:
     whole = [line for line in body.split(b"\n", LINES) if not line.strip().translate(None, _DIGITS + b"=")]
     yield _padded(b"".join(whole).translate(None, _NO_DIGITS))
     yield b"".join(_padded(line.translate(None, _NO_DIGITS)) for line in body.split(b"\n", LINES))
-    for shift in (1, 2, 3):
-        yield _padded(digits[shift:])
 
 
 def _padded(digits: bytes) -> bytes:
@@ -79,21 +85,21 @@ def _padded(digits: bytes) -> bytes:
     return a2b_base64(digits + b"=" * (-left % 4))
 
 
-def _quoted_printable(body: bytes) -> tuple[bytes, ...]:
-    usual = a2b_qp(body)
+def _quoted_printable(body: bytes, most: int) -> tuple[bytes, ...]:
     if not _BAD_ESCAPE.search(body) and b"\r" not in body.replace(b"\r\n", b""):
-        return (usual,)
+        return (a2b_qp(body),)
+    return distinct(islice(_quoted_printable_ways(body), most))
+
+
+def _quoted_printable_ways(body: bytes) -> Iterator[bytes]:
+    yield a2b_qp(body)
     soft = _SOFT.sub(b"", body)
-    tidy = _SOFT.sub(b"", _TRAILING.sub(b"", body))
-    return distinct(
-        (
-            usual,
-            _ESCAPE.sub(_octet, soft),
-            _ESCAPE.sub(_octet, tidy),
-            _ESCAPE_OR_JUNK.sub(lambda found: _octet(found) if found.group(1) else b"", soft),
-            re.sub(rb"=([0-9A-Fa-f]{2})?", lambda found: _octet(found) if found.group(1) else b"", soft),
-        )
-    )
+    yield _ESCAPE.sub(_octet, soft)
+    yield _ESCAPE.sub(_octet, _SOFT.sub(b"", _TRAILING.sub(b"", body)))
+    yield _ESCAPE_OR_JUNK.sub(lambda found: _octet(found) if found.group(1) else b"", soft)
+    yield _ESCAPE_OR_SIGN.sub(lambda found: _octet(found) if found.group(1) else b"", soft)
+    yield _ESCAPE.sub(_octet, _SIGN_AND_BLANKS.sub(b"", body))
+    yield _ESCAPE.sub(_octet, _SIGN_AND_LETTER.sub(b"", soft))
 
 
 def base64_digits(text: bytes) -> bytes:

@@ -4,7 +4,7 @@ Standards: RFC 1741 (BinHex 4.0); uuencode as POSIX has it; yEnc 1.3.
 """
 
 import re
-from binascii import Error, a2b_uu
+from binascii import Error, a2b_uu, crc_hqx
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,6 +32,8 @@ class Embedded:
 
     name: bytes
     octets: bytes
+    damaged: bool = False
+    """Its checksum is wrong: readers may make something else of it."""
 
 
 def embedded(text: bytes, most_octets: int) -> tuple[Embedded, ...]:
@@ -105,10 +107,13 @@ def _binhex(text: bytes, most: int) -> Iterator[Embedded]:
         length = octets[0] + 1 if octets else 0
         head = octets[length + 11 : length + 15]
         if len(head) < 4:
+            yield Embedded(b"", octets, damaged=True)
             continue
         size = int.from_bytes(head, "big")
         start = length + 21
-        yield Embedded(octets[1:length], octets[start : start + size] or octets)
+        data = octets[start : start + size]
+        check = int.from_bytes(octets[start + size : start + size + 2], "big")
+        yield Embedded(octets[1:length], data or octets, len(data) < size or crc_hqx(data, 0) != check)
 
 
 def _run(found: re.Match[bytes]) -> bytes:

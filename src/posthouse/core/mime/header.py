@@ -55,6 +55,8 @@ class Header:
     """It goes on beyond the bound; its rest is taken for body."""
 
 
+MOST_FIELDS = 10_000
+"""Of one header."""
 _FIELD = re.compile(rb"([^:\n]{0,998}+):[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+")
 _SINGLE = re.compile(rb"[ \t]*+([^:\n]{0,998}+):[^\n]*+\n?+")
 _LINE = re.compile(rb"[^\n]*+\n?+")
@@ -62,7 +64,8 @@ _NAME = re.compile(rb"[!-9;-~]+")
 _LOOKS = re.compile(rb"[ \t\x00-\x1f]*+[A-Za-z][A-Za-z0-9-]*+[ \t\x00]*+:")
 _MIME_FIELD = re.compile(rb"[\x00-\x20]*+(?:content-|mime-version)[a-z-]*+[ \t\x00]*+:", re.I)
 _HIDDEN = re.compile(
-    rb"\n[ \t]++content-(?:type[ \t]*+:[ \t]*+[\"a-z]++/|transfer-encoding[ \t]*+:[ \t]*+(?:base64|quoted|uu|x-|[78]bit|bin)"
+    rb"\n[ \t]++content-(?:type[ \t]*+:[ \t]*+[\"a-z]++/"
+    rb"|transfer-encoding[ \t]*+:[ \t]*+(?:base64|quoted|uu|x-|[78]bit|bin)"
     rb"|disposition[ \t]*+:[ \t]*+(?:attach|inline))",
     re.I,
 )
@@ -75,13 +78,13 @@ def read_header(
     octets: Buffer, start: int, end: int, most: int, stop: Callable[[bytes], bool] | None, manner: Manner = USUAL
 ) -> Header:
     """The header that begins at `start`; `stop` tells whether a line that begins with `--` ends it, as the delimiter
-    of a multipart around it does. At most `most` octets of it are read; never raises."""
+    of a multipart around it does. At most `most` octets and `MOST_FIELDS` fields are read; never raises."""
     fields: list[Field] = []
     at = start
     limit = min(end, start + most)
     odd = cut = False
     while at < end:
-        if at >= limit:
+        if at >= limit or len(fields) >= MOST_FIELDS:
             cut = True
             break
         first = octets[at : at + 2]
@@ -109,8 +112,9 @@ def read_header(
             if at == 0 and octets[:5] in (b"From ", b">From"):
                 at = _after_line(octets, at, limit)
                 continue
-            if manner.blank and fields:
-                at = _after_line(octets, at, limit)
+            after = _after_line(octets, at, limit)
+            if manner.blank and (fields or looks_like_header(octets, after)):
+                at = after
                 continue
             break
         after = found.end()

@@ -11,11 +11,11 @@ from posthouse.core.mime.header import Buffer
 
 _CUT = re.compile(rb"[\r\n][ \t\x00\x0b\x0c]*+--[^\r\n]*+")
 _HEADER_END = re.compile(rb"\r?\n[ \t\x00]*+\r?\n|\r[ \t\x00]*+\r")
-_HEADED = re.compile(rb"[\s\x00]*+[!-9;-~\x00\t ]{1,80}+:")
+_HEADED = re.compile(rb"[\s\x00]*+[!-9;-~\x00\t ]{0,80}+:")
 
 
 def pieces(octets: Buffer, start: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """At most `most` pieces from `start` on: start, first octet after its header (the start where it has none), end."""
+    """At most `most` pieces from `start` on: start, first octet after its header (the start if it has none), end."""
     at = start
     for _ in range(most):
         cut = _CUT.search(octets, at)

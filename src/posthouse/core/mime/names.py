@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from posthouse.core.examination import NAME_LENGTH
 from posthouse.core.mime.charset import decoded
-from posthouse.core.mime.parameters import Parsed
+from posthouse.core.mime.parameters import Parsed, continued, parse
 from posthouse.core.mime.spellings import spellings
 from posthouse.core.mime.words import decoded_words_in
 
@@ -26,12 +26,16 @@ def names(values: Iterable[tuple[bytes, Parsed]]) -> tuple[str, ...]:
     given = list(values)
     for key in (b"filename", b"name"):
         for raw, parsed in given:
-            if b"name" not in raw and b"name" not in raw.lower():
+            if b"name" not in raw.lower() and b"(" not in raw:
                 continue
             charset = _CHARSET.search(raw)
             for octets in spellings(raw, key, parsed):
                 for text in _texts(octets, charset.group(1).decode("ascii") if charset else ""):
                     _add(found, text)
+    if len(given) > 1 and any(b"*" in raw for raw, _ in given):
+        both = parse(b"; ".join(raw for raw, _ in given))
+        for key in (b"filename", b"name"):
+            _add(found, "".join(_texts(continued(both, key) or b"", "")[:1]))
     return tuple(found)[:MOST]
 
 
@@ -67,7 +71,7 @@ def _add(found: dict[str, None], text: str) -> None:
         readings.append(printable_name(_ESCAPES.sub(lambda one: chr(int(one.group(1), 16)), text)))
     if "\x00" in text:
         readings.append(printable_name(text.partition("\x00")[0]))
-    bare = shown.rstrip(". \u00a0")
+    bare = shown.strip("'\"` ").rstrip(". \u00a0'\"")
     if bare != shown:
         readings.append(bare)
     for reading in readings:

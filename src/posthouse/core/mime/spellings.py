@@ -18,30 +18,29 @@ _SECTIONS = 500
 _QUOTED = re.compile(rb'"([^"]*+)"')
 _AFTER = {
     name: re.compile(rb"(?i)" + name + rb"[\x00-\x20]*+(?:\*\d*+\*?+)?+[\x00-\x20]*+=[ \t]?+")
-    for name in (b"boundary", b"filename", b"name", b"charset")
-}
+    for name in (b"boundary", b"filename")
+} | {b"name": re.compile(rb"(?i)(?<!file)name[\x00-\x20]*+(?:\*\d*+\*?+)?+[\x00-\x20]*+=[ \t]?+")}
 _BREAKS = (re.compile(rb";"), re.compile(rb"[\s;]"), re.compile(rb'[\s;"\x00(,]'), re.compile(rb"[\r\x00]"))
 
 
 def spellings(raw: bytes, name: bytes, parsed: Parsed | None = None) -> tuple[bytes, ...]:
-    """Readings of parameter `name` (`boundary`, `name`, `filename`, `charset`) of an unfolded value, the usual one
+    """Readings of parameter `name` (`boundary`, `name`, `filename`) of an unfolded value, the usual one
     first; one at most where the value is well-formed, empty where there is none."""
     parsed = parsed or parse(raw)
     plain = [text for given, text in parsed.parameters if given == name]
-    if not parsed.odd and len(plain) < 2 and not any(given[: len(name)] == name for given, _ in parsed.parameters):
-        return ()
-    starred = any(given.startswith(name + b"*") for given, _ in parsed.parameters)
-    if not parsed.odd and len(plain) == 1 and not starred:
-        return (plain[0],)
-    extended = continued(parsed, name) if starred else None
-    if not parsed.odd and not plain and extended is not None and _tidy(parsed, name):
-        return (extended,)
+    parts = sum(1 for given, _ in parsed.parameters if given.startswith(name + b"*"))
+    extended = continued(parsed, name) if parts else None
+    if not parsed.odd and len(_AFTER[name].findall(raw)) == len(plain) + parts:
+        if not parts and len(plain) < 2:
+            return tuple(plain)
+        if not plain and extended is not None and _tidy(parsed, name):
+            return (extended,)
     found = dict.fromkeys(plain[:1])
     if extended is not None:
         found[extended] = None
     found.update(dict.fromkeys(reversed(plain[-_HITS:])))
     found.update(dict.fromkeys(plain[:_HITS]))
-    for reading in _joined(parsed, name) if starred else ():
+    for reading in _joined(parsed, name) if parts else ():
         found[reading] = None
     for reading in _naive(raw, name):
         if len(found) >= MOST:

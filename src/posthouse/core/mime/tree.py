@@ -17,9 +17,14 @@ from posthouse.core.mime.part import Part
 MESSAGES = frozenset({"message/rfc822", "message/global", "message/news", "message/x-rfc822"})
 """Types whose body is a mail."""
 _ENCODED = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue", "x-yenc", "yenc"})
+MOST_LINES = 50_000
+"""Lines that begin with two hyphens: more are not looked at."""
 _SHORTEST = 4
 """Characters that a cut delimiter line must have of its boundary at least."""
 _HYPHENS = re.compile(rb"\n[ \t\x00\x0b\x0c]*+--")
+_BLANK_HYPHENS = re.compile(rb"\n[ \t\x00\x0b\x0c]++--([^\n]*+)")
+_MOST_SEEN = 50
+"""Boundaries that are looked for after white space; a mail with more, and such a line, is odd anyway."""
 _JUNK = bytes(range(0x21)) + b"\x7f"
 
 
@@ -55,7 +60,7 @@ class _Open:
             path=self.path,
             start=self.start,
             body=body,
-            end=max(body, end),
+            end=max(body, end, self.parts[-1].end if self.parts else 0),
             fields=self.header.fields,
             type=said.type,
             charset=said.charset,
@@ -96,6 +101,7 @@ class _Tree:
         self._parts = 0
         self._odd = False
         self._boundaries = 1
+        self._seen: dict[bytes, None] = {}
         self._beyond: dict[str, None] = {}
 
     def grow(self) -> Grown:
@@ -118,6 +124,8 @@ class _Tree:
                 self._resume = self._begin(after, path, default)
         while len(self._open) > 1:
             self._finish(self._end)
+        if self._manner == USUAL and self._seen and not self._odd:
+            self._look_for_blanks()
         root = self._open.pop()
         self._odd = self._odd or bool(root.boundary and not (root.closed and root.parts))
         return Grown(root.close(self._end), self._odd, tuple(self._beyond), self._boundaries)
@@ -129,8 +137,10 @@ class _Tree:
             stop = self._stops if self._levels else None
             header = read_header(self._octets, start, self._end, self._limits.header_octets, stop, self._manner)
             if header.cut:
-                self._beyond[f"The header of a part has more than {self._limits.header_octets} octets."] = None
+                self._beyond["The header of a part is too long."] = None
             said = declared(self._octets, header, self._manner, default)
+            if said.cut:
+                self._beyond["A field of a part is too long, or repeated too often."] = None
             if said.odd or said.type.startswith("multipart/") != bool(said.boundaries):
                 self._odd = True
             if not header.fields and looks_like_header(self._octets, header.body):
@@ -148,6 +158,7 @@ class _Tree:
             if multipart and said.boundaries:
                 top.boundary = said.boundaries[min(self._manner.boundary, len(said.boundaries) - 1)]
                 level = len(self._open) - 1
+                self._seen[top.boundary] = None
                 levels = self._levels.setdefault(top.boundary, [])
                 self._odd = self._odd or bool(levels)
                 levels.append(level)
@@ -179,8 +190,8 @@ class _Tree:
         last one. The consumer opens parts meanwhile; lines inside their headers are passed over."""
         octets = self._octets
         self._resume = at
-        while self._levels:
-            start = self._next(self._resume)
+        for _ in range(MOST_LINES):
+            start = self._next(self._resume) if self._levels else -1
             if start < 0:
                 return
             newline = octets.find(b"\n", start)
@@ -192,6 +203,7 @@ class _Tree:
             level, closing = matched
             before = bytes(octets[max(0, start - 2) : start])
             yield start, 2 if before == b"\r\n" else 1 if before else 0, after, level, closing
+        self._beyond["Too many lines begin with two hyphens."] = None
 
     def _next(self, at: int) -> int:
         """Start of the next line that may be a delimiter, from `at` on; -1 if there is none."""
@@ -202,6 +214,15 @@ class _Tree:
             return line.start() + 1 if line else -1
         found = self._octets.find(b"\n--", max(0, at - 1))
         return found + 1 if found >= 0 else -1
+
+    def _look_for_blanks(self) -> None:
+        """A delimiter line after white space makes the mail odd."""
+        boundaries = [boundary.translate(None, _JUNK) for boundary in self._seen][:_MOST_SEEN]
+        for line in _BLANK_HYPHENS.finditer(self._octets):
+            text = line.group(1).translate(None, _JUNK)
+            if len(self._seen) > _MOST_SEEN or any(text.startswith(boundary) for boundary in boundaries):
+                self._odd = True
+                return
 
     def _stops(self, line: bytes) -> bool:
         return self._match(line) is not None
