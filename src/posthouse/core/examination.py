@@ -119,6 +119,8 @@ class Examination:
 
 
 # --- Edits: what the flow asks to be changed in a mail; `core.mime.surgery` carries them out ---------------
+# Paths are those of the examination, whatever other edits do. Removals and replacements come first, then added parts,
+# notices and fields, each kind in its order: so no notice goes with a part that is removed.
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ as the rule asks for it: its signature is broken then.
 Standards: RFC 2046 section 5.1; RFC 1847; RFC 8551.
 """
 
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -37,6 +38,7 @@ _OF_THE_BODY = frozenset(
     {"content-type", "content-disposition", "content-transfer-encoding", "content-md5", "content-length"}
 )
 """Fields that other octets make wrong."""
+_CHARSET = re.compile(r"[A-Za-z0-9_.:+-]{1,40}\Z")
 _EMPTY_TYPE = "text/plain; charset=us-ascii"
 _NOTHING = Coded("", (), TextBody(b"", html=False, charset="us-ascii", encoding="7bit"))
 _TRIES = 64
@@ -92,8 +94,8 @@ class _Surgery:
         if node.gone or part is None:
             raise CannotEdit(f"The part {path} was removed by another edit.")
         if not declared:
-            declared = part.type if part.charset == "us-ascii" else f"{part.type}; charset={part.charset}"
-            declared = declared if declared.isascii() and declared.isprintable() else part.type
+            known = part.charset != "us-ascii" and _CHARSET.match(part.charset)
+            declared = f"{part.type}; charset={part.charset}" if known else part.type
             as_it_was = not name and carried(part.type) == part.type
         else:
             as_it_was = False
@@ -139,6 +141,9 @@ class _Surgery:
         """Another body in the place of a part. `declared` empty: type, disposition and names stay as they were;
         `whole`: nothing of its header stays."""
         kept = header_of(self._plain, node)
+        attached = disposition == "attachment" or bool(name)
+        if not declared and node.part is not None:
+            attached = node.part.disposition == "attachment" or bool(node.part.names)
         if whole:
             kept = []
         elif not declared:
@@ -155,7 +160,7 @@ class _Surgery:
             inner.gone = True
         node.children, node.boundary = [], b""
         node.body = [*body.body]
-        node.text = None if disposition == "attachment" or name else body.text
+        node.text = None if attached else body.text
         node.touch()
 
     def _new_part(self, body: Coded, declared: str, disposition: str, name: str) -> Node:

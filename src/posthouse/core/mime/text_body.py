@@ -47,6 +47,8 @@ _OTHERS = frozenset(
 )
 _NO_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r\n|\Z)")
 _LONGEST_LINE = 998
+_LARGE = 1024 * 1024
+"""Octets from which on base64 is used: quoted-printable costs by the line."""
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -91,8 +93,7 @@ def noticed(body: TextBody, notices: Sequence[AddNotice]) -> Noticed | None:
     put = []
     for place, text in zip(places, _blocks(body, notices, newline, len(octets) > mark, ends_line), strict=True):
         try:
-            # HTML can name each character in ASCII, whatever its charset.
-            coded = text.encode("ascii", "xmlcharrefreplace") if body.html else text.encode(charset)
+            coded = text.encode(charset)
         except UnicodeEncodeError:
             return _recoded(body, octets, charset, notices)
         if coded:
@@ -138,8 +139,8 @@ def _recoded(body: TextBody, octets: bytes, charset: str, notices: Sequence[AddN
 
 
 def _encoded(octets: bytes, encoding: str, charset: str = "") -> Noticed:
-    if encoding == "base64":
-        return Noticed(octets=b"".join(base64_body((octets,))), encoding=encoding, charset=charset)
+    if encoding == "base64" or len(octets) > _LARGE:
+        return Noticed(octets=b"".join(base64_body((octets,))), encoding="base64", charset=charset)
     return Noticed(octets=quoted_printable(octets), encoding="quoted-printable", charset=charset)
 
 
@@ -164,7 +165,9 @@ def _blocks(
 
 
 def _html(notices: Sequence[AddNotice], newline: str) -> str:
+    """In ASCII: HTML can name every other character, whatever its charset."""
     lines = [line for notice in notices for line in _clean(notice.html).strip().splitlines()]
+    lines = [line.encode("ascii", "xmlcharrefreplace").decode("ascii") for line in lines]
     return newline + newline.join(lines) + newline if lines else ""
 
 

@@ -110,6 +110,8 @@ def quoted_printable(octets: bytes) -> bytes:
 
 def _soft_lines(coded: bytes) -> bytes:
     """Soft line breaks that cut no `=XX`, and nothing at the start of a line that means something there."""
+    if len(coded) <= COLUMNS and not _HAZARD.match(coded):
+        return coded
     lines = []
     at = 0
     while at < len(coded):

@@ -5,7 +5,7 @@ import quopri
 
 import pytest
 
-from posthouse.core.examination import AddNotice, Position, RemovePart
+from posthouse.core.examination import AddNotice, Position, RemovePart, ReplacePart
 from posthouse.core.mime.html_place import end_place, head_place
 from support.surgery import child, decoded, edited, leaves, parsed, part_octets
 
@@ -167,6 +167,24 @@ def test_a_related_part_is_read_by_its_first_part() -> None:
     assert related.partition(b"\r\n\r\n")[2] in edited(related, END)
 
 
+def test_a_replaced_part_takes_a_notice_if_it_is_the_body_and_only_then() -> None:
+    html = mail("text/html", b"<body>bad</body>\r\n", "base64")
+    for octets in (0, b"<body>good</body>\n"):
+        new = edited(html, ReplacePart("1", octets, "", ""), END, files=[b"<body>good</body>\n"])
+        assert decoded(parsed(new)) == b"<body>good\r\n<p>The end</p>\r\n</body>\r\n"
+    for named in ("Content-Disposition: attachment", "Content-Disposition: inline; filename=a"):
+        attached = f"{named}\r\n".encode() + mail("text/plain; charset=utf-8", b"bad\r\n")
+        new = edited(attached, ReplacePart("1", b"good", "", ""), END)
+        assert leaves(parsed(new)) == [("text/plain", b"good"), ("text/plain", b"The end\r\n")]
+
+
+def test_html_names_characters_that_its_charset_lacks() -> None:
+    source = mail("text/html; charset=iso-2022-jp", "<body>日本</body>\r\n".encode("iso-2022-jp"))
+    new = parsed(edited(source, AddNotice(Position.HEAD, "", "<p>ß😀</p>")))
+    assert new.get_content_charset() == "iso-2022-jp"
+    assert decoded(new).decode("iso-2022-jp") == "<body>\r\n<p>&#223;&#128512;</p>\r\n日本</body>\r\n"
+
+
 def test_no_line_of_a_notice_can_be_a_delimiter_or_too_long() -> None:
     source = ALTERNATIVE.replace(b"; charset=iso-8859-1", b"")
     for text in ("--m--", "a\n--a", "x" * 3000):
@@ -186,6 +204,13 @@ def test_a_charset_that_does_not_give_the_text_back_becomes_utf8() -> None:
     new = edited(mail("text/plain; charset=iso-2022-jp", b"\x1b(Btext\r\n"), END)
     assert parsed(new).get_content_charset() == "utf-8"
     assert shown(new) == "text\r\n\r\nThe end\r\n"
+
+
+def test_a_large_text_is_encoded_in_base64_and_made() -> None:
+    source = mail("text/plain; charset=us-ascii", b".line\r\n" * 200_000)
+    new = parsed(edited(source, HEAD))
+    assert new["Content-Transfer-Encoding"] == "base64"
+    assert decoded(new) == "Attention: gréen\r\n--b\r\n.x\r\n\r\n".encode() + b".line\r\n" * 200_000
 
 
 def test_control_characters_and_half_characters_are_not_sent() -> None:

@@ -8,6 +8,7 @@ import binascii
 import re
 from collections import Counter
 from collections.abc import Iterator
+from email import message_from_bytes
 
 from posthouse.core.examination import AddField, AddNotice, AddPart, CannotEdit, Position, RemovePart, ReplacePart
 from support.contents import awkward
@@ -79,6 +80,27 @@ def test_a_notice_changes_the_texts_that_people_read_and_nothing_else() -> None:
         ]
         assert found, name
     assert put > beside, (put, beside)
+
+
+def attachments(content: bytes) -> "Counter[bytes]":
+    """The undecoded octets of all leaves that are no text, by Python's `email`."""
+    found: Counter[bytes] = Counter()
+    for part in message_from_bytes(content).walk():
+        payload = part.get_payload()
+        if part.get_content_maintype() not in ("text", "multipart") and isinstance(payload, str):
+            found[payload.encode("utf-8", "surrogateescape").rstrip()] += 1
+    return found
+
+
+def test_attachments_are_the_same_for_another_reader() -> None:
+    some = 0
+    for name, content in messages():
+        if name.startswith(("noxxi-mime-is-broken/", "mime-ambiguity/")):
+            continue  # made so that readers differ
+        before = attachments(content)
+        assert attachments(edited(content, *NOTICES)) == before, name
+        some += bool(before)
+    assert some > 60 or corpus() is None
 
 
 def _says(body: bytes, encoding: str) -> bool:
