@@ -64,7 +64,7 @@ def open_container(octets: bytes, names: tuple[str, ...], budget: Budget, depth:
             continue
         seen.add(digest.digest())
         if level >= depth:
-            yield Fault(f"more than {depth} containers in one another")
+            yield Fault("too many containers in one another")
             continue
         levels.extend((level + 1, f"{own}/", contents) for contents in reversed(inner))
 

@@ -68,7 +68,7 @@ def _open(octets: bytes, allowance: Allowance) -> Contents:
                 yield Fault("it breaks off" if size <= _OWN_NAME else "a name is too long")
             continue
         allowance.take_entry()
-        names = (*said.names, *_names(octets, start - _BLOCK))
+        names = tuple(name for name in (*said.names, *_names(octets, start - _BLOCK)) if name)
         if kind in _LINKS:
             if size:
                 # Some readers step over the octets of such a member, others read them as headers.

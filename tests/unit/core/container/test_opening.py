@@ -34,7 +34,7 @@ def test_depth_has_a_limit() -> None:
         assert opened(nested(8, method))[1] == []
         assert opened(nested(8, method))[0][-1].octets == PROGRAM
         members, faults = opened(nested(20, method))
-        assert faults == ["more than 8 containers in one another"]
+        assert faults == ["too many containers in one another"]
         assert len(members) == 8
 
 

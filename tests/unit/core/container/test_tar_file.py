@@ -95,6 +95,16 @@ def test_a_size_that_readers_take_differently_is_told() -> None:
     assert faults == ["its headers give different sizes of a member"]
 
 
+def test_a_size_below_zero_ends_it_nonetheless() -> None:
+    """Python reads a sign there; a reader that heeds it goes back for ever."""
+    octets = tarred([("a", b"")], tarfile.USTAR_FORMAT)
+    header = bytearray(octets[:512])
+    header[124:136], header[156:157] = b"-2000".ljust(12, b"\0"), b"L"
+    members, faults = opened(octets[:512] * 2 + with_sum(header) + octets, ())
+    assert [member.names for member in members] == [("a",)] * 3
+    assert faults == []
+
+
 def test_a_link_with_a_size_is_told() -> None:
     octets = tarred([("a", b"x" * 8)], tarfile.USTAR_FORMAT)
     header = bytearray(octets[:512])
