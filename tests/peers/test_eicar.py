@@ -135,7 +135,7 @@ def test_eicar_is_never_delivered(tmp_path: Path, scanner: str, action: str) -> 
         assert send(node, CLEAN)[0] == 250
         eventually(lambda: any(b"nothing bad" in base64_of(each) for each in taken.contents), "the clean mail", 60)
         node.wait_empty()
-        items = node.get("/mails")["items"]
+        items = node.get("mails")["items"]
     assert isinstance(items, list)
     ended = {str(item["status"]) for item in items}
     assert ended <= {"relayed", "quarantined", "discarded"}
@@ -157,7 +157,7 @@ def test_eicar_is_rejected_before_acceptance(tmp_path: Path, scanner: str) -> No
         assert send(node, CLEAN)[0] == 250
         eventually(lambda: len(taken.contents) == 1, "the clean mail", 60)
         node.wait_empty()
-        items = node.get("/mails")["items"]
+        items = node.get("mails")["items"]
     assert isinstance(items, list)
     assert sorted(str(item["status"]) for item in items) == ["rejected"] * len(wrapped()) + ["relayed"]
 
