@@ -23,7 +23,8 @@ from posthouse.storage.mail_store import MailStore
 from posthouse.storage.new_files import NewFiles
 from posthouse.storage.quarantine_key import QuarantineKey
 from posthouse.storage.sealer import Sealer
-from posthouse.storage.units import Accept, Call, Record, new_versions, stored_versions
+from posthouse.storage.staging import new_versions, stored_versions
+from posthouse.storage.units import Accept, Call, Record
 from posthouse.storage.writer import GroupWriter
 from posthouse.telemetry import logger
 
