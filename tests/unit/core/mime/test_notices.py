@@ -178,6 +178,18 @@ def test_a_replaced_part_takes_a_notice_if_it_is_the_body_and_only_then() -> Non
         assert leaves(parsed(new)) == [("text/plain", b"good"), ("text/plain", b"The end\r\n")]
 
 
+def test_a_text_in_the_place_of_an_attachment_is_no_body() -> None:
+    for name, disposition in (("a.txt", ""), ("", "Content-Disposition: attachment\r\n")):
+        source = disposition.encode() + mail("application/x-a", b"AAAA\r\n", "base64")
+        new = edited(source, ReplacePart("1", b"was removed", "text/plain", name), END)
+        assert leaves(parsed(new)) == [("text/plain", b"was removed"), ("text/plain", b"The end\r\n")]
+
+
+def test_lines_of_a_notice_end_as_those_of_the_text() -> None:
+    body = base64.encodebytes(b"unix\nlines\n").replace(b"\n", b"\r\n")
+    assert decoded(parsed(edited(mail("text/plain", body, "base64"), END))) == b"unix\nlines\n\nThe end\n"
+
+
 def test_html_names_characters_that_its_charset_lacks() -> None:
     source = mail("text/html; charset=iso-2022-jp", "<body>日本</body>\r\n".encode("iso-2022-jp"))
     new = parsed(edited(source, AddNotice(Position.HEAD, "", "<p>ß😀</p>")))

@@ -79,7 +79,7 @@ def test_a_notice_changes_the_texts_that_people_read_and_nothing_else() -> None:
             part.path for part in parts(new) if not part.parts and _says(new[part.body : part.end], part.encoding)
         ]
         assert found, name
-    assert put > beside, (put, beside)
+    assert put > beside or corpus() is None, (put, beside)
 
 
 def attachments(content: bytes) -> "Counter[bytes]":
