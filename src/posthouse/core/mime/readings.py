@@ -62,8 +62,10 @@ _MAIL_NAMES = (".eml", ".mht", ".mhtml", ".mim", ".mime")
 _HEAD = 8192
 """Octets of a part that are looked at, whether it is a mail."""
 _MIME_FIELD = re.compile(rb"content-(?:type|transfer|disp)", re.I)
-_BARE = re.compile(rb"\r(?!\n)")
 _CONTROL = b"\x00\x0b\x0c"
+_BARE_CR = re.compile(rb"\r(?!\n)")
+_BARE_START = re.compile(rb"(?:\r(?!\n)|[\x00\x0b\x0c])[ \t]*+(?:--|begin|=ybegin)", re.I)
+"""What a reader may take for the start of a line that means something."""
 
 
 def read(octets: Buffer, limits: ExaminationLimits) -> Mime:
@@ -154,9 +156,7 @@ class _Reading:
                 self._part(source, part, source.holder(part.path), True)
         if odd:
             self._odd(source, grown, held)
-        if not source.cleaned and (
-            _BARE.search(source.octets) or any(source.octets.find(b"%c" % one) >= 0 for one in _CONTROL)
-        ):
+        if not source.cleaned and _bare(source.octets) and (odd or _BARE_START.search(source.octets)):
             octets = bytes(source.octets).translate(None, _CONTROL).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             self._inner(_Source(octets.replace(b"\n", b"\r\n"), source.path, source.part, source.depth + 1, True))
 
@@ -311,6 +311,11 @@ class _Reading:
             self._all.doubt("Mails are nested too deep.")
         elif self._all.makes(len(source.octets)):
             self._queue.append(source)
+
+
+def _bare(octets: Buffer) -> bool:
+    """Whether there is a bare CR, or a control character that readers may not see. Fast where there is none."""
+    return any(octets.find(b"%c" % one) >= 0 for one in _CONTROL) or _BARE_CR.search(octets) is not None
 
 
 def _key(part: Part) -> tuple[int, int, int, str, str, tuple[str, ...]]:

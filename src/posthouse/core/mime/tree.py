@@ -17,7 +17,7 @@ from posthouse.core.mime.part import Part
 MESSAGES = frozenset({"message/rfc822", "message/global", "message/news", "message/x-rfc822"})
 """Types whose body is a mail."""
 _ENCODED = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue", "x-yenc", "yenc"})
-MOST_LINES = 100_000
+MOST_LINES = 50_000
 """Lines that begin with two hyphens: more are not looked at."""
 _SHORTEST = 4
 """Characters that a cut delimiter line must have of its boundary at least."""
