@@ -12,6 +12,7 @@ from posthouse.core.mime.leaves import Span
 from posthouse.core.mime.part import Part
 from posthouse.core.mime.readings import MANNERS, read, walk
 from posthouse.core.mime.tree import MESSAGES, grow, tree
+from support.mime_oracle import payloads, squeezed
 
 LIMITS = ExaminationLimits(parts=40, part_depth=6, header_octets=2000, readings=200, made_octets=100_000)
 TOKENS = st.sampled_from(
@@ -30,7 +31,7 @@ HOSTILE = st.one_of(st.lists(TOKENS, max_size=40).map(b"".join), st.binary(max_s
 SWITCHES = st.builds(
     Manner,
     *(st.booleans(), st.integers(0, 3)),
-    *(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+    *[st.booleans()] * 8,
 )
 
 
@@ -90,6 +91,19 @@ def test_reading_raises_nothing_and_keeps_its_bounds(octets: bytes) -> None:
         assert all(name.isprintable() and 0 < len(name) <= 255 for name in leaf.names)
         if isinstance(leaf.octets, Span):
             assert 0 <= leaf.octets.start <= leaf.octets.end <= len(octets)
+
+
+@given(HOSTILE, st.booleans())
+def test_what_the_standard_library_decodes_is_shown(octets: bytes, newer: bool) -> None:
+    """It stands in the mail, in one of its leaves, or the mail is ambiguous."""
+    found = read(octets, LIMITS)
+    if found.ambiguous:
+        return
+    leaves = [leaf.octets for leaf in found.leaves]
+    shown = [octets[one.start : one.end] if isinstance(one, Span) else one for one in leaves]
+    lines = [squeezed(one) for one in (octets, *shown)]
+    for payload in payloads(octets, newer):
+        assert any(payload in one for one in lines), payload
 
 
 @given(st.binary(max_size=300), st.sampled_from(["base64", "quoted-printable"]), st.integers(1, 16))

@@ -31,6 +31,8 @@ class Manner:
     """A line after white space is a field of its own, if it looks like one."""
     squeezed: bool = False
     """Control characters and blanks in names and values are not seen."""
+    strict: bool = False
+    """A line that is not quite a field, such as one with a blank before the colon, ends the header."""
     declared: bool = True
     """False: the declared type is not believed where there is a boundary."""
     after: bool = False
@@ -78,11 +80,15 @@ def read_header(
     octets: Buffer, start: int, end: int, most: int, stop: Callable[[bytes], bool] | None, manner: Manner = USUAL
 ) -> Header:
     """The header that begins at `start`; `stop` tells whether a line that begins with `--` ends it, as the delimiter
-    of a multipart around it does. At most `most` octets and `MOST_FIELDS` fields are read; never raises."""
+    of a multipart around it does. At most `most` octets and `MOST_FIELDS` fields are read; never raises.
+
+    A line of mbox files (`From a@b.example Mon Jan ...`) at the head of the mail is passed over."""
     fields: list[Field] = []
     at = start
     limit = min(end, start + most)
     odd = cut = False
+    if at == 0 and octets[:5] == b"From ":
+        at = _after_line(octets, at, limit)
     while at < end:
         if at >= limit or len(fields) >= MOST_FIELDS:
             cut = True
@@ -107,11 +113,13 @@ def read_header(
             continue
         found = (_SINGLE if manner.unfolded or manner.blank else _FIELD).match(octets, at, limit)
         name = _name(found.group(1), manner) if found else ""
+        if manner.strict and found and not _NAME.fullmatch(found.group(1)):
+            if found.group(1):
+                break
+            at = found.end()
+            continue
         if not found or not name:
             odd = True
-            if at == 0 and octets[:5] in (b"From ", b">From"):
-                at = _after_line(octets, at, limit)
-                continue
             after = _after_line(octets, at, limit)
             if manner.blank and (fields or looks_like_header(octets, after)):
                 at = after

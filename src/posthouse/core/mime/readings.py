@@ -45,6 +45,7 @@ MANNERS = (
     Manner(prefix=True, declared=False, after=True),
     Manner(blank=True, declared=False),
     Manner(unfolded=True),
+    Manner(strict=True),
     Manner(blank=True, unfolded=True, squeezed=True, prefix=True, declared=False, after=True),
     Manner(outer=True),
 )
@@ -173,7 +174,7 @@ class _Reading:
             for part in walk(other.root):
                 if self._all.full():
                     return
-                if not part.parts and not part.boundary and _key(part) not in seen:
+                if not part.parts and _key(part) not in seen:
                     seen.add(_key(part))
                     spans.add((part.body, part.end))
                     self._part(source, part, source.holder(_holder(held, part.body, part.end)), False)
@@ -293,6 +294,8 @@ class _Reading:
                 self._inner(_Source(head + one, path or "1", holder, source.depth + 1))
         if not part.boundary:
             return bool(wanted)
+        if not part.parts:
+            self._part(source, part, holder, False)
         odd = bool(wanted)
         first = part.parts[0].start if part.parts else part.end
         last = part.parts[-1].end if part.parts else part.end
