@@ -13,8 +13,8 @@ from posthouse.clients.http_clients import HttpClients
 from posthouse.core.profile import ServerProfile
 from posthouse.core.scan import Failure, Verdict
 from posthouse.core.service_type import ServiceType
-from posthouse.mailflow.scanners import ProfileOutcome, Scanners
-from posthouse.scan_ports import Asked, ScanOrder
+from posthouse.mailflow.scanners import Scanners
+from posthouse.scan_ports import Asked, ProfileOutcome, ScanOrder
 from support.flow import FakeClock
 from support.http_servers import Request, Response, http_server
 from support.scripted_scanner import ShortOctets, items

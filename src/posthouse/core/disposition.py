@@ -70,6 +70,8 @@ class Disposition:
     """It goes on though something bad, or something nobody scanned, is in it."""
     cases: frozenset[Case]
     """For headers, disclaimers and notices."""
+    failure: Failure | None = None
+    """If RETRY or FAIL: why nobody could tell."""
 
 
 _ENDS = {OnVerdict.QUARANTINE: Action.QUARANTINE, OnVerdict.DISCARD: Action.DISCARD, OnVerdict.REJECT: Action.REJECT}
@@ -96,8 +98,8 @@ def dispose(section: ScanSection, findings: Sequence[Finding], *, may_reject: bo
     cases = frozenset(_CASES[v] for v in Verdict if v in _CASES and found[v]) or frozenset({Case.CLEAN})
     ending = _ending(section, found, may_reject)
     if ending is not None:
-        action, why = ending
-        return Disposition(action, verdict, why, {}, (), False, cases)
+        action, why, failure = ending
+        return Disposition(action, verdict, why, {}, (), False, cases, failure)
     strip = {f.part: f for v in _STRICTEST_FIRST if section.on[v] is OnVerdict.STRIP for f in reversed(found[v])}
     marked = any(found[v] and section.on[v] is OnVerdict.MARK for v in _STRICTEST_FIRST) or bool(
         found[Verdict.FAILED]
@@ -112,21 +114,21 @@ def dispose(section: ScanSection, findings: Sequence[Finding], *, may_reject: bo
 
 def _ending(
     section: ScanSection, found: Mapping[Verdict, Sequence[Finding]], may_reject: bool
-) -> tuple[Action, str] | None:
+) -> tuple[Action, str, Failure | None] | None:
     """What keeps the mail from going on, and why; None if nothing does."""
     for verdict in _STRICTEST_FIRST:
         if found[verdict] and (action := _ENDS.get(section.on[verdict])) is not None:
             if action is Action.REJECT and not may_reject:
                 action = Action.QUARANTINE
-            return action, _told(found[verdict])
+            return action, _told(found[verdict]), None
     failed = found[Verdict.FAILED]
     asked = {section.failed_action(f.failure or Failure.PROCESSING): f for f in reversed(failed)}
     for on_failed, action in _FAILED:
         if on_failed in asked:
-            return action, _told([asked[on_failed]])
+            return action, _told([asked[on_failed]]), asked[on_failed].failure
     for verdict in _STRICTEST_FIRST:
         if found[verdict] and section.on[verdict] is OnVerdict.STRIP and not any(f.part for f in found[verdict]):
-            return Action.QUARANTINE, f"{_told(found[verdict])}: in no part that could be taken out"
+            return Action.QUARANTINE, f"{_told(found[verdict])}: in no part that could be taken out", None
     return None
 
 

@@ -58,7 +58,9 @@ def deadline(rules: Sequence[Rule | None]) -> float | None:
 class BeforeAccept:
     """Judges mails that are not stored yet."""
 
-    def __init__(self, scanning: Scanning, clock: Clock) -> None:
+    def __init__(self, scanning: Scanning, clock: Clock, at_once: int) -> None:
+        """`at_once`: how many are judged at the same time; waiting for a turn counts towards the deadline."""
+        self._turns = asyncio.Semaphore(at_once)
         self._scanning = scanning
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +77,7 @@ class BeforeAccept:
         early = Early(mail, trail)
         judgements: list[Judgement] = []
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self._turns:
                 judgements = await self._scanning.judgements(mail, may_reject=True, before_accept=True)
                 early = await self._decided(mail, trail, judgements)
         except TimeoutError:

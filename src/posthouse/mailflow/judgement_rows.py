@@ -16,11 +16,12 @@ from posthouse.core.mail import (
     MailRecipient,
     QuarantineRow,
     RecipientState,
+    ScanRow,
     Stage,
     TrailEntry,
 )
 from posthouse.core.outcome import RecipientResult, Result
-from posthouse.core.scan import Verdict
+from posthouse.core.scan import Failure, Verdict
 from posthouse.mailflow.addressing import Settled
 from posthouse.mailflow.judging import Judged
 from posthouse.mailflow.settling import settled
@@ -55,6 +56,7 @@ def rows_of(
     changed = {r.seq: r for r in mail.recipients}
     contents: list[tuple[int, Content]] = []
     trail: list[TrailEntry] = []
+    scans: list[ScanRow] = []
     told: dict[int, Settled] = {}
     quarantine: QuarantineRow | None = None
     for judged, recipients in judgements:
@@ -67,13 +69,15 @@ def rows_of(
             changed[recipient.seq] = row
             if why is not None:
                 told[recipient.seq] = why
-        trail += [*judged.trail, _decided(judged, recipients, version, now)]
+        if not _again(judged, recipients):
+            scans += judged.scans
+            trail += [*judged.trail, _decided(judged, recipients, version, now)]
         if quarantine is None:
             quarantine = _quarantine(judged, now, limits)
             if quarantine is not None:
                 trail.append(_quarantined(judged, recipients, now))
     findings = Findings(
-        tuple([row for judged, _ in judgements for row in judged.scans]),
+        tuple(scans),
         tuple([row for judged, _ in judgements for row in judged.uploads]),
         quarantine,
     )
@@ -132,10 +136,22 @@ def _recipient(
         case Action.REJECT:
             return replace(recipient, state=RecipientState.REJECTED, detail=why), None
         case Action.RETRY | Action.FAIL as action:
-            result = Result.PERMANENT if action is Action.FAIL else Result.THROTTLED
+            result = Result.PERMANENT if action is Action.FAIL else _later(judged.disposition.failure)
             status = "5.3.0" if action is Action.FAIL else "4.3.0"
             found = Settled(RecipientResult(result, f"not scanned: {why}", status), "")
             return settled(mail, recipient, found, now, limits), found
+
+
+def _later(failure: Failure | None) -> Result:
+    """A scanner that could not be asked is no fault of the mail, and asked again soon. What else may be the mail's:
+    it is counted, and tried ever more seldom, so that one mail does not keep a scanner busy for days."""
+    return Result.THROTTLED if failure in (Failure.UNREACHABLE, Failure.BUSY) else Result.TRANSIENT
+
+
+def _again(judged: Judged, recipients: Sequence[MailRecipient]) -> bool:
+    """It waits once more: that is told with the time of the next scan, and no rows are written for each of them."""
+    waited = all(recipient.tries or recipient.waits for recipient in recipients)
+    return judged.disposition.action is Action.RETRY and waited
 
 
 def _decided(judged: Judged, recipients: Sequence[MailRecipient], version: int | None, now: float) -> TrailEntry:

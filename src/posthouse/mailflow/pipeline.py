@@ -43,7 +43,7 @@ class Pipeline:
         self._tools = tools
         self._delivery = delivery
         self._scanning = scanning
-        self._before = BeforeAccept(scanning, tools.clock)
+        self._before = BeforeAccept(scanning, tools.clock, settings.limits.scans)
         self.settings = settings
         self.inventory = inventory
         self.received = 0

@@ -146,6 +146,11 @@ class Scanning:
                 names += rule.scan.profiles
         return tuple(dict.fromkeys(names))
 
+    def _possible_lines(self) -> set[Line]:
+        """Of the rules in force; mail of a rule that is gone needs no scanner."""
+        of_rules = {rule.scan.profiles if rule.scan else () for rule in self.inventory.policy.rules if rule.examined}
+        return of_rules or {()}
+
     def _rule(self, name: str) -> Rule | None:
         """As it is now."""
         key = name_key(name)
@@ -197,6 +202,8 @@ class Scanning:
         others get their turn."""
         if self._refilling or self._stopping:
             return
+        if not any(self._may_go(line) for line in self._possible_lines()):
+            return
         limits = self.settings.limits
         room = max(1, limits.memory_mails // SHARE) - self._held
         octets = limits.memory_octets // SHARE - self._held_octets
@@ -246,6 +253,8 @@ class Scanning:
     async def give_back(self, command: QueueCommand) -> None:
         """Before an operator's hold, reroute or delete: what waits in memory goes to the database, where the command
         finds it."""
+        if command.kind not in ("hold", "reroute", "delete"):
+            return
         for mail in self._take_out(lambda mail: _concerns(command, mail)):
             await self._back(mail, self._tools.clock.now())
 

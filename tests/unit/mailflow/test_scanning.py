@@ -469,3 +469,30 @@ def test_no_combination_delivers_bad_content_unmarked(action: OnVerdict, failure
 
 def test_judged_actions_are_those_of_the_disposition() -> None:
     assert {action.value for action in Action} == {"deliver", "quarantine", "discard", "reject", "retry", "fail"}
+
+
+def test_what_may_be_the_mails_fault_is_counted_and_tried_ever_more_seldom() -> None:
+    slow = Found(Verdict.FAILED, reason="took too long", failure=Failure.TIMEOUT)
+    made = scanned(scan_flow({}, told=lambda *_: slow), to_scan(with_attachment()))
+    row = recipients(made, 0)[YOU]
+    assert (row.tries, row.waits, row.due_at - made.flow.clock.at) == (1, 0, 60)
+
+
+def test_a_further_wait_writes_no_further_rows_of_scans() -> None:
+    made = scan_flow({}, told=lambda *_: BUSY)
+    one = to_scan(with_attachment())
+    scanned(made, one, replace(one, recipients=(replace(one.recipients[0], waits=3),)))
+    first, second = made.spool.outcomes
+    assert first.findings is not None
+    assert second.findings is not None
+    assert first.findings.scans
+    assert not second.findings.scans
+    assert [entry.kind for entry in second.trail] == ["deferred"]
+
+
+def test_nothing_is_taken_from_the_database_while_no_scanner_may_be_asked() -> None:
+    made = scan_flow({})
+    made.scanners.closed = {"core"}
+    made.spool.unscanned = [to_scan(with_attachment())]
+    asyncio.run(made.scanning._refill())
+    assert made.spool.unscanned
