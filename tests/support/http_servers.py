@@ -13,7 +13,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -70,6 +70,8 @@ class HttpServer:
     ca: str = ""
     pin: str = ""
     requests: list[Request] = field(default_factory=list)
+    closed_port: Callable[[], AbstractContextManager[None]] = nullcontext
+    """While the block runs its port refuses connections; those that are open stay."""
 
     @property
     def specification(self) -> str:
@@ -148,6 +150,27 @@ class _Server(ThreadingHTTPServer):
         self.respond, self.context = respond, context
         self.ending = threading.Event()
         self.record: HttpServer
+        self._thread = threading.Thread()
+
+    def begin(self) -> None:
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def end(self) -> None:
+        self.shutdown()
+        self._thread.join(_SECONDS)
+
+    @contextmanager
+    def closed_port(self) -> Iterator[None]:
+        self.end()
+        self.socket.close()
+        try:
+            yield
+        finally:
+            self.socket = socket.socket(self.address_family, self.socket_type)
+            self.server_bind()
+            self.server_activate()
+            self.begin()
 
 
 @contextmanager
@@ -163,12 +186,11 @@ def http_server(respond: Respond, kind: ServerKind | None = None) -> Iterator[Ht
             context, pin = server_context(kind, certificate, key), pin_of(certificate)
         server = _Server(respond, context)
         server.record = HttpServer(server.server_address[1], "http" if kind is None else "https", ca, pin)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+        server.record.closed_port = server.closed_port
+        server.begin()
         try:
             yield server.record
         finally:
             server.ending.set()
-            server.shutdown()
-            thread.join(_SECONDS)
+            server.end()
             server.server_close()

@@ -7,6 +7,7 @@ A shape is the name of a type, a list with the shape of its items, or a table of
 import json
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ def document() -> Path | None:
     return next(iter(sorted(folder.glob("metadefender-core-*.yaml"))), None)
 
 
+@cache
 def recorded() -> dict[str, dict[str, Shape]]:
     """By name of the operation, then by status as text."""
     return cast(dict[str, dict[str, Shape]], json.loads(SHAPES.read_text("utf-8")))

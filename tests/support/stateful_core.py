@@ -151,7 +151,7 @@ class StatefulCore:
         plan = self._plan(file)
         if plan.submit is not None:
             return operation, plan.submit, False
-        file.forgotten = len(self.of(file.name)) < plan.expires
+        file.forgotten = plan.expires > 0 and len(self.of(file.name)) < plan.expires
         self.files[file.data_id] = file
         batch.files.append(file.data_id)
         return operation, Response(200, {"data_id": file.data_id}), True

@@ -211,6 +211,8 @@ class Worker:
                         continue
                     await self._scans.scanning.give_back(command)
                     acted = await self._delivery.command(command)
+                    if command.kind == "retry" and not command.mails:
+                        self._scans.scanners.servers.probe_all()
                     await loop.run_in_executor(
                         None, self._shared.commands.report, worker, command.id, acted, clock.now()
                     )
