@@ -148,15 +148,43 @@ class Scanner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ProfileScan:
-    """What came of asking a scan profile: a result for every item, FAILED where no server had one."""
+class ItemResult:
+    """The result of one item, and where it is from."""
 
-    results: Mapping[int, Scanned]
-    """By number."""
-    servers: Mapping[int, str] = field(default_factory=dict)
-    """By number: the server that gave it, canonical; none for what was cached, or failed."""
-    batches: Mapping[str, str] = field(default_factory=dict)
-    """By server."""
+    scanned: Scanned
+    server: str = ""
+    """Canonical text; empty if no server gave it."""
+    batch_id: str = ""
+    """Empty for what is cached, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanAttempt:
+    """One server of the walk over a profile's servers, for the trail."""
+
+    server: str
+    passed_over: str = ""
+    """Why it was not asked."""
+    fault: str = ""
+    failure: Failure | None = None
+    batch_id: str = ""
+    results: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOutcome:
+    """What the servers of one scan profile said of a mail."""
+
+    results: Mapping[int, ItemResult]
+    """By number, for every item."""
+    attempts: tuple[ScanAttempt, ...] = ()
+    """In their order; none if everything was cached."""
+    seconds: float = 0.0
+    failure: Failure | None = None
+    """Why items have no result of a server; None if all have one."""
+    fault: str = ""
+    """In one sentence."""
 
 
 class ScanProfiles(Protocol):
@@ -164,10 +192,11 @@ class ScanProfiles(Protocol):
 
     async def scan(
         self, profile: ServerProfile, order: ScanOrder, items: Sequence[Asked], seconds: float
-    ) -> ProfileScan: ...
+    ) -> ProfileOutcome:
+        """Never raises for anything the network does."""
 
     def admits(self, profile: ServerProfile) -> bool:
-        """A server may be asked now."""
+        """One of its servers may be asked now."""
 
 
 # --- Vaults ----------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from posthouse.core.mail import RecipientState, Stage
-from posthouse.ports import QueueCommand
-from posthouse.storage.open import open_spool
+from posthouse.ports import KeptQuery, QueueCommand
+from posthouse.storage.open import open_history, open_spool
 from support.flow import FakeClock, mail
 
 NOW = 1_000_000.0
@@ -113,6 +113,12 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
             assert [m.id for m in await spool.take_unscanned(NOW, 50, 1 << 30)] == [unscanned.id]
         with statements_seen() as seen["act"]:
             assert (await spool.act(QueueCommand(1, "retry", "ann", (), "nowhere"), NOW)).recipients == 0
+        with statements_seen() as seen["purge"]:
+            assert await spool.purge(NOW, 1) == 0
+        history = open_history(str(data_dir), "sqlite")
+        with statements_seen() as seen["kept"]:
+            assert history.failed(KeptQuery()) == history.quarantined(KeptQuery()) == []
+        history.close()
         await spool.close()
 
     asyncio.run(main())
@@ -146,6 +152,21 @@ def test_the_oldest_due_are_found_without_sorting(looked: dict[str, dict[str, st
     assert by_age
     for sql, plan in by_age.items():
         assert index in plan, f"{sql}\n{plan}"
+        assert "TEMP B-TREE" not in plan, f"{sql}\n{plan}"
+
+
+@pytest.mark.parametrize(
+    ("call", "indexes"),
+    [("purge", {"mail_kept", "quarantine_expires"}), ("kept", {"mail_failed"})],
+)
+def test_kept_mail_is_found_without_reading_the_history(
+    looked: dict[str, dict[str, str]], call: str, indexes: set[str]
+) -> None:
+    """The quarantine itself may be read in its order, newest first; it holds what is listed."""
+    whole = "\n".join(looked[call].values())
+    assert indexes <= set(re.findall(r"USING (?:COVERING )?INDEX (\w+)", whole)), whole
+    for sql, plan in looked[call].items():
+        assert not re.search(r"SCAN mail\b(?! USING (COVERING )?INDEX mail_failed)", plan), f"{sql}\n{plan}"
         assert "TEMP B-TREE" not in plan, f"{sql}\n{plan}"
 
 

@@ -26,13 +26,15 @@ def database(request: pytest.FixtureRequest) -> Callable[[], str]:
     return lambda: new_database(url)
 
 
-def cases(*faults: tuple[str, Fault]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        ("database", "fault"), faults, indirect=["database"], ids=[f"{name}-{fault.name}" for name, fault in faults]
-    )
+def cases(*faults: tuple[str, Fault, str]) -> pytest.MarkDecorator:
+    """`relayed` is a day of mails that are relayed or fail, `scanned` one of mails whose outcomes add content."""
+    ids = [f"{name}-{fault.name}-{kind}" for name, fault, kind in faults]
+    return pytest.mark.parametrize(("database", "fault", "kind"), faults, indirect=["database"], ids=ids)
 
 
-def a_day_with(data_dir: Path, database: str, fault: Fault, at: int) -> tuple[FaultyCalls, dict[str, str]]:
+def a_day_with(
+    data_dir: Path, database: str, fault: Fault, at: int, kind: str = "relayed"
+) -> tuple[FaultyCalls, dict[str, str]]:
     """The n-th call once the spool is open meets the fault."""
     told: dict[str, str] = {}
     data_dir.mkdir()
@@ -42,31 +44,34 @@ def a_day_with(data_dir: Path, database: str, fault: Fault, at: int) -> tuple[Fa
             calls.made.clear()
             calls.at = at
 
-        asyncio.run(day(str(data_dir), database, told.__setitem__, begin))
+        asyncio.run(day(str(data_dir), database, told.__setitem__, begin, scanned=kind == "scanned"))
     return calls, told
 
 
 @pytest.mark.timeout(300)
 @cases(
-    ("sqlite", Fault.EIO),
-    ("sqlite", Fault.ENOSPC),
-    ("sqlite", Fault.LATE),
-    ("postgresql", Fault.EIO),
-    ("postgresql", Fault.LATE),
+    ("sqlite", Fault.EIO, "relayed"),
+    ("sqlite", Fault.ENOSPC, "relayed"),
+    ("sqlite", Fault.LATE, "relayed"),
+    ("sqlite", Fault.EIO, "scanned"),
+    ("sqlite", Fault.LATE, "scanned"),
+    ("postgresql", Fault.EIO, "relayed"),
+    ("postgresql", Fault.LATE, "relayed"),
+    ("postgresql", Fault.LATE, "scanned"),
 )
 def test_whichever_call_fails_what_was_acknowledged_is_whole(
-    tmp_path: Path, database: Callable[[], str], fault: Fault
+    tmp_path: Path, database: Callable[[], str], fault: Fault, kind: str
 ) -> None:
     for n in range(1, 200):
         url = database()
-        calls, told = a_day_with(tmp_path / str(n), url, fault, n)
+        calls, told = a_day_with(tmp_path / str(n), url, fault, n, kind)
         assert faults_after(str(tmp_path / str(n)), url, told) == [], f"call {n}: {calls.made[n - 1 : n]}"
         if len(calls.made) < n:
             break
     assert n > 15, "the day made hardly any calls"
 
 
-def a_day_ended_by(data_dir: Path, database: str, fault: Fault, at: int) -> dict[str, str]:
+def a_day_ended_by(data_dir: Path, database: str, fault: Fault, at: int, kind: str) -> dict[str, str]:
     """As `a_day_with`, in a process of its own, which tells through a pipe."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -85,7 +90,7 @@ def a_day_ended_by(data_dir: Path, database: str, fault: Fault, at: int) -> dict
                     calls.made.clear()
                     calls.at = at
 
-                asyncio.run(day(str(data_dir), database, tell, begin))
+                asyncio.run(day(str(data_dir), database, tell, begin, scanned=kind == "scanned"))
             tell("-", "over")
             status = 0
         finally:
@@ -98,13 +103,19 @@ def a_day_ended_by(data_dir: Path, database: str, fault: Fault, at: int) -> dict
 
 
 @pytest.mark.timeout(300)
-@cases(("sqlite", Fault.KILL_BEFORE), ("sqlite", Fault.KILL_AFTER), ("postgresql", Fault.KILL_AFTER))
+@cases(
+    ("sqlite", Fault.KILL_BEFORE, "relayed"),
+    ("sqlite", Fault.KILL_AFTER, "relayed"),
+    ("sqlite", Fault.KILL_BEFORE, "scanned"),
+    ("postgresql", Fault.KILL_AFTER, "relayed"),
+    ("postgresql", Fault.KILL_AFTER, "scanned"),
+)
 def test_whichever_call_is_the_last_what_was_acknowledged_is_whole(
-    tmp_path: Path, database: Callable[[], str], fault: Fault
+    tmp_path: Path, database: Callable[[], str], fault: Fault, kind: str
 ) -> None:
     for n in range(1, 200):
         url = database()
-        told = a_day_ended_by(tmp_path / str(n), url, fault, n)
+        told = a_day_ended_by(tmp_path / str(n), url, fault, n, kind)
         over = told.pop("-", "") == "over"
         assert faults_after(str(tmp_path / str(n)), url, told) == [], f"call {n}"
         if over:

@@ -23,9 +23,10 @@ from posthouse.scan_ports import (
     Asked,
     ExaminationFailed,
     Examined,
+    ItemResult,
     NewContent,
     Octets,
-    ProfileScan,
+    ProfileOutcome,
     Scanned,
     ScanOrder,
     ToUpload,
@@ -151,7 +152,7 @@ class ScriptedScanners:
 
     async def scan(
         self, profile: ServerProfile, order: ScanOrder, items: Sequence[Asked], seconds: float
-    ) -> ProfileScan:
+    ) -> ProfileOutcome:
         self.orders.append(order)
         if self.gate is not None:
             await self.gate.wait()
@@ -161,7 +162,7 @@ class ScriptedScanners:
             self.shown.append((profile.name, asked.item.path, octets))
             said = self.told(profile.name, asked.item, octets)
             results[asked.number] = said if isinstance(said, Scanned) else Scanned(said)
-        return ProfileScan(results, dict.fromkeys(results, profile.server_texts[0]))
+        return ProfileOutcome({n: ItemResult(one, profile.server_texts[0]) for n, one in results.items()})
 
     def admits(self, profile: ServerProfile) -> bool:
         return profile.name not in self.closed

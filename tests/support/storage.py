@@ -9,7 +9,7 @@ from typing import TypeVar
 import psycopg
 
 from posthouse.core.mail import AttemptRow, FileOctets, InlineOctets, Mail, MailRecipient, RecipientState, TrailEntry
-from posthouse.ports import Outcome
+from posthouse.ports import Findings, Outcome
 from posthouse.storage.history import History
 from posthouse.storage.spool import MailSpool
 from support.flow import FakeClock, mail
@@ -62,13 +62,13 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(wrapped())
 
 
-async def accept(spool: MailSpool, one: Mail) -> None:
+async def accept(spool: MailSpool, one: Mail, findings: Findings | None = None) -> None:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def done(error: Exception | None) -> None:
         future.set_result(None) if error is None else future.set_exception(error)
 
-    spool.accept(one, (TrailEntry(NOW, "received", {"reply": "250"}),), done)
+    spool.accept(one, (TrailEntry(NOW, "received", {"reply": "250"}),), done, findings=findings)
     await future
 
 

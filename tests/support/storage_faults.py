@@ -4,15 +4,26 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import count
 from pathlib import Path
 
-from posthouse.core.mail import FileOctets, InlineOctets, Mail, MailRecipient, RecipientState, TrailEntry
-from posthouse.ports import Done, LeaseLost, MailQuery, Outcome
+from sqlalchemy.exc import SQLAlchemyError
+
+from posthouse.core.mail import (
+    Content,
+    FileOctets,
+    Mail,
+    MailId,
+    MailRecipient,
+    QuarantineRow,
+    RecipientState,
+    TrailEntry,
+)
+from posthouse.ports import Done, Findings, LeaseLost, MailQuery, Outcome
 from posthouse.storage import files
 from posthouse.storage.open import open_history, open_spool
 from support.flow import FakeClock, mail
@@ -20,6 +31,7 @@ from support.flow import FakeClock, mail
 NOW = 1_000_000.0
 HELD = (b"h" * 98 + b"\r\n") * 4000 + b".\r\n"
 LARGE = (b"x" * 98 + b"\r\n") * 14_000 + b".\r\n"
+_ADDED = b"one line more\r\n"
 _SHORTER = 200
 """Octets by which each mail of a day is shorter than the one before."""
 SMALL = b"Subject: x\r\n\r\nx\r\n.\r\n"
@@ -99,11 +111,15 @@ def faulty(fault: Fault, at: int) -> Iterator[FaultyCalls]:
 
 
 Told = Callable[[str, str], None]
-"""Told of each mail's id and what became of it: `whole` (acknowledged), `refused`, `relayed`, `failed`, `unsure`."""
+"""Told of each mail's id and what became of it: `whole` (acknowledged), `refused`, `relayed`, `failed`,
+`quarantined`, `modified` (a version was added), `unsure`."""
 
 
-async def day(data_dir: str, database: str, told: Told, before: Callable[[], None] = lambda: None) -> None:
-    """Accepts mails of all kinds of content and records outcomes, one after the other.
+async def day(
+    data_dir: str, database: str, told: Told, before: Callable[[], None] = lambda: None, *, scanned: bool = False
+) -> None:
+    """Accepts mails of all kinds of content and records outcomes, one after the other; `scanned`: those that add
+    versions, for the quarantine or to be relayed in the place of what came.
 
     `before` is called when the spool is open. A failed outcome is recorded once more, as the flow does.
     """
@@ -139,6 +155,26 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
             sink.release()
         return one if error is None else None
 
+    async def written(content: Content) -> Content:
+        """Another version: the same with one line more."""
+        sink = spool.open_content()
+        octets = _of(content)
+        try:
+            for start in range(0, len(octets), 500_000):
+                sink.write(octets[start : start + 500_000])
+            sink.write(_ADDED)
+            return sink.close(size=len(octets), header=b"", normalised=0).content
+        except OSError:
+            sink.release()
+            raise
+
+    async def made(make: Callable[[Content], Awaitable[Content]], one: Mail | None) -> Content | None:
+        """None if the disk refused, or there is no mail to make it of."""
+        try:
+            return await make(one.contents[0]) if one is not None else None
+        except (OSError, SQLAlchemyError):
+            return None
+
     async def recorded(outcome: Outcome, what: str) -> None:
         told(outcome.mail.id, "unsure")
         for _ in range(2):
@@ -150,7 +186,7 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
             for dsn, _ in outcome.generated:
                 told(dsn.id, "whole")
 
-    for octets in (SMALL, HELD, LARGE):
+    async def all_ends(octets: bytes) -> None:
         await accepted(octets)
         relayed = await accepted(octets)
         if relayed is not None:
@@ -163,6 +199,24 @@ async def day(data_dir: str, database: str, told: Told, before: Callable[[], Non
                 Outcome(failed, states, generated=((dsn, (TrailEntry(NOW, "generated"),)),)),
                 "failed",
             )
+
+    async def all_verdicts(octets: bytes) -> None:
+        infected = await accepted(octets)
+        sealed = await made(spool.seal, infected)
+        if infected is not None and sealed is not None:
+            after = replace(infected, contents=(*infected.contents, sealed))
+            states = ended(infected, RecipientState.QUARANTINED)
+            findings = Findings(quarantine=QuarantineRow(NOW, "blocked", "Eicar", "inbound", NOW + 1e6))
+            await recorded(Outcome(after, states, contents=((1, sealed),), findings=findings), "quarantined")
+        modified = await accepted(octets)
+        other = await made(written, modified)
+        if modified is not None and other is not None:
+            after = replace(modified, contents=(*modified.contents, other))
+            states = tuple(replace(r, version=1) for r in ended(modified, RecipientState.QUEUED))
+            await recorded(Outcome(after, states, contents=((1, other),)), "modified")
+
+    for octets in (SMALL, HELD, LARGE):
+        await (all_verdicts(octets) if scanned else all_ends(octets))
     for _ in range(2):  # the second one cleans up after a fault in the first
         with contextlib.suppress(OSError):
             await spool.next_due()
@@ -175,14 +229,26 @@ def _beginning(one: Mail) -> bytes:
 
 
 def _octets(one: Mail) -> bytes:
-    source = one.contents[0].source if one.contents else InlineOctets(b"")
+    return _of(one.contents[0]) if one.contents else b""
+
+
+def _of(content: Content) -> bytes:
+    source = content.source
     return Path(source.path).read_bytes()[: source.size] if isinstance(source, FileOctets) else source.octets
 
 
-def _has_file(row: Mapping[str, object] | None) -> bool:
+def _contents(row: Mapping[str, object] | None) -> list[Mapping[str, object]]:
     contents = row["contents"] if row is not None else []
     assert isinstance(contents, list)
-    return any(content["kind"] == "file" for content in contents)
+    return contents
+
+
+def _is_of(mail_id: str, octets: bytes) -> bool:
+    """Whether it is the content of that mail, as it was received."""
+    head = f"Subject: {mail_id}\r\n".encode()
+    rest = octets.removeprefix(head)
+    own = any(octets.startswith(head) and base.endswith(rest) and len(rest) > 200_000 for base in (HELD, LARGE))
+    return octets == SMALL or own
 
 
 def ended(one: Mail, state: RecipientState) -> tuple[MailRecipient, ...]:
@@ -219,23 +285,33 @@ async def _faults_after(data_dir: str, database: str, told: dict[str, str]) -> l
             faults.append(f"{mail_id}: relayed, but {states} {row['contents']}")
         elif what == "failed" and (states != {"failed"} or not row["contents"]):
             faults.append(f"{mail_id}: failed, but {states} {row['contents']}")
+        elif what == "quarantined":
+            kept = await spool.take_kept(MailId(mail_id), 1)
+            if states != {"quarantined"} or kept is None or [c["version"] for c in _contents(row)] != [1]:
+                faults.append(f"{mail_id}: quarantined, but {states} {row['contents']}")
+            elif not _is_of(mail_id, octets := _of(await spool.unseal(kept.mail.contents[1]))):
+                faults.append(f"{mail_id}: {len(octets)} octets in quarantine that begin {octets[:50]!r}")
+        elif what == "modified" and mail_id not in taken:
+            faults.append(f"{mail_id}: modified, but {states} {row['contents']}")
+        elif what == "modified":
+            versions = taken[MailId(mail_id)].contents
+            if len(versions) != 2 or _of(versions[1]) != _of(versions[0]) + _ADDED:
+                faults.append(f"{mail_id}: modified, but its versions are {row['contents']}")
         elif what == "whole" and mail_id not in taken:
             faults.append(f"{mail_id}: acknowledged, but not taken: {states}")
     for one in taken.values():
-        octets, head = _octets(one), _beginning(one)
-        rest = octets.removeprefix(head)
-        own = any(octets.startswith(head) and base.endswith(rest) and len(rest) > 200_000 for base in (HELD, LARGE))
-        if octets != SMALL and not own:
+        octets = _octets(one)
+        if not _is_of(one.id, octets):
             faults.append(f"{one.id}: {len(octets)} octets of content that begins {octets[:50]!r}")
         if len(one.recipients) != (1 if one.own else 2):
             faults.append(f"{one.id}: {len(one.recipients)} recipients")
     for found in history.search(MailQuery(limit=1000)):
         if not found["recipients"]:
             faults.append(f"{found['id']}: no recipients")
-    kept = sum(1 for mail_id in told if _has_file(history.mail(mail_id)))
-    files_there = sum(len(names) for _, _, names in os.walk(Path(data_dir) / "content"))
-    if database == "sqlite" and files_there != kept:
-        faults.append(f"{files_there} files for {kept} mails")
+    named = sum(c["kind"] == "file" for mail_id in told for c in _contents(history.mail(mail_id)))
     history.close()
-    await spool.close()
+    await spool.close()  # what was unsealed, and no mail has claimed, goes with it
+    files_there = sum(len(names) for _, _, names in os.walk(Path(data_dir) / "content"))
+    if database == "sqlite" and files_there != named:
+        faults.append(f"{files_there} files for {named} rows")
     return faults

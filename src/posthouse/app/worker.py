@@ -7,20 +7,25 @@ import random
 import signal
 import socket
 import ssl
+from collections.abc import Callable, Mapping
 
 from posthouse import node, telemetry, tls
 from posthouse.app.child import listen_to_supervisor, post, say_ready
+from posthouse.app.scanning_parts import scanning_parts
 from posthouse.app.stores import load_inventory
 from posthouse.client_tls import trust_besides
 from posthouse.clients.smtp import SmtpRelay
 from posthouse.core.inventory import Inventory
+from posthouse.core.kept_act import KeptAct
 from posthouse.core.mail_id import MailIds
+from posthouse.core.profile import ServerProfile
+from posthouse.core.service_type import ServiceType
 from posthouse.digital_id.authorities import Authorities
 from posthouse.inbound.listener import Listeners
 from posthouse.mailflow.delivery import Delivery
 from posthouse.mailflow.live import LiveRows
 from posthouse.mailflow.pipeline import Pipeline
-from posthouse.ports import SecretUnreadable, SystemClock, Tools, WorkerState
+from posthouse.ports import Acted, QueueCommand, SecretUnreadable, SystemClock, Tools, WorkerState
 from posthouse.settings import ListenerTls, NodeSettings
 from posthouse.storage import open as storage
 
@@ -38,6 +43,9 @@ class Worker:
         self._settings = boot.settings
         self._stop = asyncio.Event()
         self._log = telemetry.logger("worker")
+        self._acts: asyncio.Queue[QueueCommand] = asyncio.Queue()
+        self._taken: set[int] = set()
+        """Acts under way."""
 
     async def run(self) -> None:
         """Until SIGTERM or the end of the supervisor."""
@@ -59,10 +67,10 @@ class Worker:
         relay = self._relay = SmtpRelay(settings.hostname, settings.limits, self._share, self._digital_id, unseal)
         tools = Tools(clock, spool, relay, MailIds(clock.now, os.urandom).new, random.random)
         inventory = self._load_inventory()
-        self._delivery = Delivery(
-            tools, settings, inventory, self._transactions(settings), telemetry.DeliveryLog(f"worker-{boot.index}")
-        )
-        self._pipeline = Pipeline(tools, settings, inventory, self._delivery)
+        results = telemetry.DeliveryLog(f"worker-{boot.index}")
+        self._delivery = Delivery(tools, settings, inventory, self._transactions(settings), results)
+        self._scans = scanning_parts(tools, settings, inventory, self._delivery, self._digital_id, unseal, results)
+        self._pipeline = Pipeline(tools, settings, inventory, self._delivery, self._scans.scanning)
         contexts = self._tls_contexts()
         sockets = [socket.socket(fileno=descriptor) for descriptor in boot.descriptors]
         self._listeners = Listeners(
@@ -76,7 +84,13 @@ class Worker:
         if taken:
             self._log.info("took back mail", mails=taken)
         await self._listeners.start()
-        tasks = [loop.create_task(self._delivery.run()), loop.create_task(self._poll(clock, spool))]
+        tasks = [
+            loop.create_task(self._delivery.run()),
+            loop.create_task(self._scans.scanning.run()),
+            loop.create_task(self._look_at_scanners()),
+            loop.create_task(self._obey_acts(clock)),
+            loop.create_task(self._poll(clock)),
+        ]
         # Mails die by reference counts; what is here now stays. So the collector has next to nothing to find.
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
@@ -86,7 +100,10 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         # Together: what is still accepted stays in the spool and goes on at the next start.
         drain = self._settings.limits.drain_seconds
-        await asyncio.gather(self._listeners.drain(drain), self._delivery.stop(drain))
+        await asyncio.gather(
+            self._listeners.drain(drain), self._scans.scanning.stop(drain), self._delivery.stop(drain)
+        )
+        await self._scans.close()
         relay.close()
         await relay.closed()
         await spool.close()
@@ -123,23 +140,50 @@ class Worker:
         """Limits, trusted clients, own mail and hostname change at once; listeners need a restart."""
         self._settings = fresh
         self._delivery.reload(fresh, self._transactions(fresh))
+        self._scans.reload(fresh)
         self._relay.reload(fresh.hostname, fresh.limits)
         self._pipeline.settings = fresh
         self._listeners.reload(fresh)
 
-    async def _poll(self, clock: SystemClock, spool: storage.MailSpool) -> None:
+    async def _look_at_scanners(self) -> None:
+        """Probes that are due, drains that end."""
+        while True:
+            try:
+                self._scans.scanners.servers.look()
+            except Exception as error:
+                self._log.error("scanners not looked at", error=repr(error))
+            await asyncio.sleep(1.0)
+
+    async def _obey_acts(self, clock: SystemClock) -> None:
+        """Acts on kept mail, one after the other: a rescan takes its time, and the poll must not wait for it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            command = await self._acts.get()
+            acted = Acted(0)
+            try:
+                acted = await self._scans.kept.command(command)
+            except Exception as error:
+                self._log.error("act not carried out", act=command.kind, error=repr(error))
+            try:
+                report = self._shared.commands.report
+                await loop.run_in_executor(None, report, self._boot.owner, command.id, acted, clock.now())
+            except Exception as error:
+                self._log.error("act not reported", act=command.kind, error=repr(error))
+            self._taken.discard(command.id)
+
+    async def _poll(self, clock: SystemClock) -> None:
         """Looks for a new inventory revision and for commands; writes the live rows, and once the first is there says
         `ready`: a node whose workers are all ready is one whose /readyz counts them all."""
         loop = asyncio.get_running_loop()
         worker, since = self._boot.owner, clock.now() - 60
-        live = LiveRows(worker, self._delivery.servers, self._relay.pools.facts, clock)
+        live = LiveRows(worker, self._server_facts, clock)
         last: dict[str, object] = {}
         written, followed = 0.0, 0.0
         while True:
             try:
                 now = clock.now()
                 if abs(now - written) >= 1:
-                    facts, rows = self._facts(), live.look(self._delivery.inventory.next_hops())
+                    facts, rows = self._facts(), live.look(self._delivery.inventory.profiles.values())
                     news = facts != last or rows.rows or rows.all
                     if news or abs(now - written) >= HEARTBEAT_SECONDS:
                         state = WorkerState(worker, now, facts)
@@ -153,6 +197,7 @@ class Worker:
                     fresh = await loop.run_in_executor(None, self._load_inventory)
                     self._pipeline.inventory = fresh
                     self._delivery.take_inventory(fresh)
+                    self._scans.take_inventory(fresh)
                     self._relay.pools.retire(fresh.profiles)
                     self._log.info("inventory in force", revision=fresh.revision)
                     followed = 0.0
@@ -161,6 +206,10 @@ class Worker:
                     await self._delivery.follow_renames()
                     followed = now
                 for command in await loop.run_in_executor(None, self._shared.commands.pending, worker, since):
+                    if command.kind in list(KeptAct):
+                        self._take_act(command)
+                        continue
+                    await self._scans.scanning.give_back(command)
                     acted = await self._delivery.command(command)
                     await loop.run_in_executor(
                         None, self._shared.commands.report, worker, command.id, acted, clock.now()
@@ -168,6 +217,23 @@ class Worker:
             except Exception as error:
                 self._log.error("shared database not reached", error=repr(error))
             await asyncio.sleep(POLL_SECONDS)
+
+    def _take_act(self, command: QueueCommand) -> None:
+        """It is pending until it is reported."""
+        if command.id not in self._taken:
+            self._taken.add(command.id)
+            self._acts.put_nowait(command)
+
+    def _server_facts(
+        self, profile: ServerProfile, server: str, epoch: Callable[[float], float | None]
+    ) -> Mapping[str, object] | None:
+        """None for a type whose servers have no live state."""
+        if profile.type is ServiceType.SMTP:
+            connections = self._relay.pools.facts(profile.name, server)
+            return {**self._delivery.servers.facts(profile, server, epoch), **connections}
+        if profile.type is ServiceType.METADEFENDER_VAULT:
+            return None
+        return self._scans.scanners.servers.facts(profile, server, epoch)
 
     def _facts(self) -> dict[str, object]:
         return {
@@ -177,6 +243,8 @@ class Worker:
             "memory_mails": self._delivery.in_memory,
             "received": self._pipeline.received,
             "relayed": self._delivery.relayed,
+            "scanned": self._scans.scanning.scanned,
+            "found_bad": self._scans.scanning.bad,
             "inventory_revision": self._pipeline.inventory.revision,
         }
 

@@ -171,7 +171,7 @@ TRAIL_KINDS: dict[str, str] = {
     "generated": "made by posthouse: kind (failure, delay, relayed), for (mail id of the cause)",
     "matched": "recipients: for each its rule and the reasons of every rule before it",
     "passed-over": "servers that could not be addressed at an attempt: for each server and why",
-    "scanned": "rule, profiles, verdict, seconds, recipients; result rows have the rest",
+    "scanned": "rule, profiles (each with its servers, those passed over and faults), verdict, items, seconds",
     "decided": "recipients, rule, verdict, action, why, version of the content, what was edited",
     "noticed": "rule, notices: for each its address and mail (id), or why there is none",
     "uploaded": "profile, files: name, size, url of each",

@@ -169,7 +169,7 @@ class _Case:
         if self._rule.scan is not None:
             detail: dict[str, object] = {
                 "rule": self._rule.name,
-                "profiles": list(self._rule.scan.profiles),
+                "profiles": [dict(walk) for walk in shown.walks],
                 "verdict": strictest(f.verdict for f in shown.findings).value,
                 "items": len(examined.examination.items),
                 "seconds": round(shown.seconds, 3),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 
 from posthouse.core.profile import ServerProfile
-from posthouse.mailflow.servers import Servers
 from posthouse.ports import Clock, ServerRows, ServerState
 
 GAP_SECONDS = 15.0
@@ -16,14 +15,15 @@ DRIFT_SECONDS = 1.0
 """How far the wall clock may go off before the times in the rows follow it; else every row would change for it."""
 
 
+FactsOf = Callable[[ServerProfile, str, Callable[[float], float | None]], Mapping[str, object] | None]
+"""What is known of a server of a profile, given what makes epoch seconds of the worker's; None: nothing is told."""
+
+
 class LiveRows:
     """What there is to write of a worker's servers, and what stands in the database."""
 
-    def __init__(
-        self, worker: str, servers: Servers, connections: Callable[[str, str], Mapping[str, object]], clock: Clock
-    ) -> None:
-        """`connections`: what is known of those to a server of a profile, by their names."""
-        self._worker, self._servers, self._connections, self._clock = worker, servers, connections, clock
+    def __init__(self, worker: str, facts: FactsOf, clock: Clock) -> None:
+        self._worker, self._facts_of, self._clock = worker, facts, clock
         self._written: dict[tuple[str, str], Mapping[str, object]] | None = None
         """None: nobody knows what an earlier process left there."""
         self._looked_at = clock.monotonic()
@@ -36,12 +36,10 @@ class LiveRows:
             self._offset = now - looked_at
         paused, self._looked_at = looked_at - self._looked_at > GAP_SECONDS, looked_at
         facts = {
-            (profile.name, server): {
-                **self._servers.facts(profile, server, self._epoch),
-                **self._connections(profile.name, server),
-            }
+            (profile.name, server): found
             for profile in profiles
             for server in profile.server_texts
+            if (found := self._facts_of(profile, server, self._epoch)) is not None
         }
         written = self._written
         if written is None or paused or not written.keys() <= facts.keys():

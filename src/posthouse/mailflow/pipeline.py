@@ -192,6 +192,8 @@ class Pipeline:
         if error is not None:
             self._delivery.withdraw(mail)
             self._scanning.withdraw(mail)
+            for content in mail.contents[1:]:
+                self._tools.spool.discard(content)
             done(self._trouble(mail, error))
             return
         if early.refusal is not None:

@@ -365,6 +365,8 @@ class Scanning:
             outcome = replace(outcome, contents=rows.contents, findings=rows.findings)
         self._log(mail, now)
         stored = await record(self._tools.spool, outcome)
+        for _, content in () if stored else outcome.contents:
+            self._tools.spool.discard(content)
         for each in (mail, *(each for each, _ in own)):
             if stored:
                 self._delivery.enqueue(each)

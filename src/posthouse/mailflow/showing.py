@@ -18,7 +18,7 @@ from posthouse.core.rule import Rule
 from posthouse.core.scan import Failure, Found, Verdict
 from posthouse.core.scan_section import ScanSection
 from posthouse.ports import Clock
-from posthouse.scan_ports import Asked, Examined, ProfileScan, Scanned, ScanOrder, ScanProfiles
+from posthouse.scan_ports import Asked, Examined, ItemResult, ProfileOutcome, Scanned, ScanOrder, ScanProfiles
 
 MOST_ROWS = 500
 """Of one mail and rule; the clean ones beyond it are left out, for a hostile mail may have thousands of items."""
@@ -32,6 +32,8 @@ class Shown:
     rows: tuple[ScanRow, ...]
     sanitized: Mapping[str, Scanned]
     """By path of the part."""
+    walks: tuple[Mapping[str, object], ...]
+    """For the trail, of each profile: which servers were asked, which were passed over, and why."""
     seconds: float
 
 
@@ -55,7 +57,7 @@ async def show(
     scans = await asyncio.gather(
         *(_scan(scanners, inventory, name, order, asked, seconds) for name in names),
     )
-    told = [{number: scanned.found for number, scanned in scan.results.items()} for scan in scans]
+    told = [{number: result.scanned.found for number, result in scan.results.items()} for scan in scans]
     findings = findings_of(examined.examination, section, told)
     now = clock.now()
     rows = [
@@ -64,21 +66,22 @@ async def show(
         for number, item in enumerate(items)
     ]
     sanitized = {
-        items[number].part: scanned
+        items[number].part: result.scanned
         for scan in scans
-        for number, scanned in scan.results.items()
-        if scanned.sanitized is not None and items[number].part
+        for number, result in scan.results.items()
+        if result.scanned.sanitized is not None and items[number].part
     }
-    return Shown(tuple(findings), _fewer(rows), sanitized, clock.monotonic() - began)
+    walks = tuple([_walk_told(name, scan) for name, scan in zip(names, scans, strict=True)])
+    return Shown(tuple(findings), _fewer(rows), sanitized, walks, clock.monotonic() - began)
 
 
 async def _scan(
     scanners: ScanProfiles, inventory: Inventory, name: str, order: ScanOrder, asked: Sequence[Asked], seconds: float
-) -> ProfileScan:
+) -> ProfileOutcome:
     profile = inventory.profiles.get(name) or inventory.profiles.get(inventory.former.get(name, ""))
     if profile is None:
         gone = Found(Verdict.FAILED, reason=f"there is no server profile {name}", failure=Failure.CONFIGURATION)
-        return ProfileScan({each.number: Scanned(gone) for each in asked})
+        return ProfileOutcome({each.number: ItemResult(Scanned(gone)) for each in asked})
     return await scanners.scan(profile, order, asked, seconds)
 
 
@@ -87,14 +90,27 @@ def _order(mail: Mail, rule: Rule, section: ScanSection, sanitize: bool) -> Scan
     return ScanOrder(mail.id, sanitize, section.core_rule, section.passwords, metadata)
 
 
-def _row(now: float, rule: str, profile: str, scan: ProfileScan, number: int, item: Item) -> ScanRow:
-    found = scan.results[number].found
-    server = scan.servers.get(number, "")
+def _walk_told(profile: str, scan: ProfileOutcome) -> Mapping[str, object]:
+    """Short where all went well."""
+    told: dict[str, object] = {"profile": profile, "seconds": round(scan.seconds, 3)}
+    if scan.attempts:
+        told["servers"] = [
+            {"server": each.server}
+            | ({"passed_over": each.passed_over} if each.passed_over else {})
+            | ({"fault": each.fault} if each.fault else {})
+            for each in scan.attempts
+        ]
+    return told | ({"fault": scan.fault} if scan.fault else {})
+
+
+def _row(now: float, rule: str, profile: str, scan: ProfileOutcome, number: int, item: Item) -> ScanRow:
+    result = scan.results[number]
+    found = result.scanned.found
     return ScanRow(
         at=now,
         rule=rule,
         profile=profile,
-        server=server,
+        server=result.server,
         path=item.path,
         part=item.part,
         name=name_of(item),
@@ -105,7 +121,7 @@ def _row(now: float, rule: str, profile: str, scan: ProfileScan, number: int, it
         reason=found.reason,
         failure=found.failure.value if found.failure else "",
         data_id=found.data_id,
-        batch_id=scan.batches.get(server, ""),
+        batch_id=result.batch_id,
         cached=found.cached,
         engines=tuple([(engine.name, engine.result, engine.threat) for engine in found.engines]),
     )

@@ -88,5 +88,6 @@ def quarantine_rows(connection: Connection, mail_ids: Sequence[str]) -> dict[str
     found: dict[str, dict[str, object]] = {}
     for row in connection.execute(select(schema.quarantine).where(q.mail_id.in_(mail_ids))):
         values = dict(row._mapping)
-        found[values.pop("mail_id")] = {**values, "pinned": bool(values["pinned"])}
+        mail_id = values.pop("mail_id")
+        found[mail_id] = {**values, "pinned": bool(values["pinned"])}
     return found

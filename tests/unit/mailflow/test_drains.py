@@ -53,7 +53,7 @@ def run(made: Flow, *steps: Mail | int) -> None:
 
 
 def facts(made: Flow, server: str, profile: str = "exchange") -> Mapping[str, Any]:
-    live = LiveRows("w/0", made.delivery.servers, lambda _profile, _server: {}, made.clock)
+    live = LiveRows("w/0", made.delivery.servers.facts, made.clock)
     rows = live.look(made.delivery.inventory.next_hops()).rows
     return next(row.facts for row in rows if (row.profile, row.server) == (profile, server))
 

@@ -1,7 +1,7 @@
 """Live rows: what they say of a server, and that only what changed is written."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,10 +24,12 @@ class Rows:
         self.flow = made
         self.idle = 0
         self.profiles: list[ServerProfile] = list(made.delivery.inventory.profiles.values())
-        self.live = LiveRows("w/0", made.delivery.servers, self.pool, made.clock)
+        self.live = LiveRows("w/0", self.facts, made.clock)
 
-    def pool(self, profile: str, server: str) -> Mapping[str, object]:
-        return {"pool": {"idle": self.idle}}
+    def facts(
+        self, profile: ServerProfile, server: str, epoch: Callable[[float], float | None]
+    ) -> Mapping[str, object]:
+        return {**self.flow.delivery.servers.facts(profile, server, epoch), "pool": {"idle": self.idle}}
 
     def look(self) -> ServerRows:
         return self.live.look(self.profiles)

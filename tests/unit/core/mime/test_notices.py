@@ -5,7 +5,7 @@ import quopri
 
 import pytest
 
-from posthouse.core.examination import AddNotice, Position
+from posthouse.core.examination import AddNotice, Position, RemovePart
 from posthouse.core.mime.html_place import end_place, head_place
 from support.surgery import child, decoded, edited, leaves, parsed, part_octets
 
@@ -139,7 +139,8 @@ SIGNED = lines(
     [SIGNED, mail("application/pkcs7-mime; smime-type=signed-data", b"AAAA\r\n", "base64"),
      SIGNED.replace(b"/signed", b"/encrypted"), mail("image/png", b"AAAA\r\n", "base64"),
      mail("text/plain; charset=x-unknown", b"\xe9\r\n"), mail("text/plain", b"\xe9\r\n"),
-     mail("text/plain", b"not base64!\r\n", "base64"), mail("text/plain", b"=ZZ\r\n", "quoted-printable"),
+     mail("text/plain", b"AAAA=AAAA\r\n", "base64"), mail("text/plain\r\nContent-Disposition: attachment", b"x\r\n"),
+     mail("text/plain", b"=ZZ\r\n", "quoted-printable"),
      mail("text/html", b"<p>\r\n", "x-unknown"), mail("text/plain; name=a.txt", b"attached\r\n"),
      mail("multipart/mixed; boundary=none", b"no part\r\n"),
      mail("text/plain; charset=utf-16", b"AAAA\r\n", "base64")],
@@ -155,6 +156,41 @@ def test_what_cannot_take_a_notice_stays_as_it_is_beside_one(source: bytes) -> N
     assert decoded(found[2]) == b"The end\r\n"
     assert b"\r\n" + about + body + b"\r\n--" in new
     assert len(found) == 3
+
+
+def test_a_related_part_is_read_by_its_first_part() -> None:
+    for source in (ALTERNATIVE, edited(ALTERNATIVE, RemovePart("1.2.1"))):
+        changed = part_octets(source).items() - part_octets(edited(source, END)).items()
+        assert {path for path, _ in changed} == ({"1.1", "1.2.1"} if source is ALTERNATIVE else {"1.1"})
+    related = lines("Content-Type: multipart/related; boundary=r", "", "--r", "Content-Type: image/png", "", "x",
+                    "--r", "Content-Type: text/html", "", "<p>a file of the image</p>", "--r--")  # fmt: skip
+    assert related.partition(b"\r\n\r\n")[2] in edited(related, END)
+
+
+def test_no_line_of_a_notice_can_be_a_delimiter_or_too_long() -> None:
+    source = ALTERNATIVE.replace(b"; charset=iso-8859-1", b"")
+    for text in ("--m--", "a\n--a", "x" * 3000):
+        new = edited(source, AddNotice(Position.HEAD, text, f"<p>\n{text}</p>"))
+        assert part_octets(new).keys() == part_octets(source).keys()
+        assert decoded(list(parsed(new).walk())[2]).decode("latin-1").startswith(text.replace("\n", "\r\n"))
+        assert max(map(len, new.split(b"\r\n"))) <= 998
+
+
+def test_a_mail_of_seven_bits_stays_one() -> None:
+    new = edited(mail("text/plain; charset=utf-8", b"text\r\n"), HEAD)
+    assert new.isascii()
+    assert shown(new).startswith("Attention: gréen")
+
+
+def test_a_charset_that_does_not_give_the_text_back_becomes_utf8() -> None:
+    new = edited(mail("text/plain; charset=iso-2022-jp", b"\x1b(Btext\r\n"), END)
+    assert parsed(new).get_content_charset() == "utf-8"
+    assert shown(new) == "text\r\n\r\nThe end\r\n"
+
+
+def test_control_characters_and_half_characters_are_not_sent() -> None:
+    new = edited(mail("text/plain; charset=utf-8", b"text\r\n"), AddNotice(Position.END, "a\0\x1b\ud800\tb\r\nc", ""))
+    assert shown(new) == "text\r\n\r\na???\tb\r\nc\r\n"
 
 
 def test_a_signed_part_in_a_mixed_one_gets_the_notice_beside_it() -> None:
@@ -175,28 +211,30 @@ def test_html_in_a_line_that_must_not_be_cut_is_encoded(octets: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("html", "head", "end"),
+    "html",
     [
-        ("x<body>|y|</body>", 1, 1),
-        ("<BODY onload='a>b' class=\"</body>\">|y|</Body >", 1, 1),
-        ("<!-- <body> --><body\n>|y|</body><!-- </body> -->", 1, 1),
-        ("<script>'<body>'</script><body>|y<script>'</body>'</script>|</body></html>", 1, 1),
-        ("<style><body></style><body>|y</body>|</body>", 1, 1),
-        ("<!DOCTYPE html>|y|", 1, 1),
-        ("<html lang=x>|y|</html>", 1, 1),
-        ("<html><head><title></body></title></head>|y|</html>\r\n", 1, 1),
-        ("|plain|", 1, 1),
-        ("||", 1, 1),
-        ("<body>|y|<!-- open </body>", 1, 1),
-        ("<body>|y|<script>open </body>", 1, 1),
-        ("<body>|y|<a href=\"open </body>", 1, 1),
-        ("<body>|<a href=x\"y>z|</body>", 1, 1),
-        ("<!--><body>|y|</body>", 1, 1),
-        ("<body>|y<bodyguard></bodyguard>|</body", 1, 1),
-        ("<body>|1 < 2|</body>", 1, 1),
+        "x<body>|y|</body>",
+        "<BODY onload='a>b' class=\"</body>\">|y|</Body >",
+        "<!-- <body> --><body\n>|y|</body><!-- </body> -->",
+        "<script>'<body>'</script><body>|y<script>'</body>'</script>|</body></html>",
+        "<style><body></style><body>|y</body>|</body>",
+        "<!DOCTYPE html>|y|",
+        "<html lang=x>|y|</html>",
+        "<html><head><title></body></title></head>|y|</html>\r\n",
+        "|plain|",
+        "||",
+        "<body>|y|<!-- open </body>",
+        "<body>|y|<script>open </body>",
+        "<body>|y|<a href=\"open </body>",
+        "<body>|<a href=x\"y>z|</body>",
+        "<!--><body>|y|</body>",
+        "<body>|y<bodyguard></bodyguard>|</body",
+        "<body>|1 < 2|</body>",
+        "|<!ELEMENT x><?php a>y|",
+        "<body>|y|<plaintext></body>",
     ],
 )  # fmt: skip
-def test_places_in_html(html: str, head: int, end: int) -> None:
+def test_places_in_html(html: str) -> None:
     before, between, after = html.split("|")
     text = before + between + after
     assert (head_place(text), end_place(text)) == (len(before), len(before + between))

@@ -1,12 +1,24 @@
 """Parts removed, replaced and added, fields added: what is not named stays octet for octet."""
 
 import base64
+from hashlib import sha256
 
 import pytest
 
-from posthouse.core.examination import AddField, AddNotice, AddPart, CannotEdit, Position, RemovePart, ReplacePart
+from posthouse.core.examination import (
+    AddField,
+    AddNotice,
+    AddPart,
+    CannotEdit,
+    ExaminationLimits,
+    Position,
+    RemovePart,
+    ReplacePart,
+)
+from posthouse.core.mime import surgery
 from posthouse.core.mime.part import Part
 from posthouse.core.mime.surgery import edit
+from posthouse.core.mime.tree import tree
 from posthouse.core.mime.wire import Plain
 from support.surgery import Made, child, decoded, edited, leaves, parsed, part_octets
 
@@ -100,6 +112,30 @@ def test_the_last_part_of_an_unclosed_multipart_can_go() -> None:
     assert len(after) == 3
 
 
+HEADER_ONLY = lines(
+    "Content-Type: multipart/mixed; boundary=h", "", "--h", "Content-Type: image/png", "--h", "", "text",
+    "--h", "Content-Type: image/gif", "--h--",
+)  # fmt: skip
+
+
+def test_delimiters_that_end_a_header_stay_at_the_start_of_a_line() -> None:
+    before = part_octets(HEADER_ONLY)
+    assert before == {"1": b"Content-Type: image/png\r\n", "2": b"\r\ntext", "3": b"Content-Type: image/gif\r\n"}
+    after = part_octets(edited(HEADER_ONLY, ReplacePart("1", b"x", "", ""), ReplacePart("3", b"y", "", "")))
+    assert after["2"] == before["2"]
+    assert after["1"].endswith(b"\r\n\r\neA==")
+    assert after["3"].endswith(b"\r\n\r\neQ==")
+    assert part_octets(edited(HEADER_ONLY, RemovePart("3"))) == {path: before[path] for path in ("1", "2")}
+    assert part_octets(edited(HEADER_ONLY, RemovePart("2"))) == {"1": before["1"], "2": before["3"]}
+
+
+def test_a_header_beyond_the_bound_is_not_changed() -> None:
+    octets = b"Subject: " + b"x" * 200 + b"\r\n\r\ntext\r\n"
+    root = tree(octets, ExaminationLimits(header_octets=100))
+    with pytest.raises(CannotEdit):
+        edit(Plain(octets), root, [RemovePart("1")], (), Made())
+
+
 def test_a_replaced_part_keeps_what_is_not_about_its_octets() -> None:
     octets = bytes(range(256)) * 3
     new = edited(MIXED, ReplacePart("2", octets, "application/pdf", "ä.pdf"))
@@ -133,7 +169,15 @@ def test_a_file_is_made_in_base64_piece_by_piece() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["plain\n.dot\nFrom x\n", "--b1\n--b1--\n", "ä€ =\n. \n" + "x" * 1500 + "\n--b1", "a" * 2000, "", " \n\t\n"],
+    [
+        "plain\n.dot\nFrom x\n",
+        "--b1\n--b1--\n",
+        "ä€ =\n. \n" + "x" * 1500 + "\n--b1",
+        "a" * 2000,
+        "",
+        " \n\t\n",
+        "a\0b",
+    ],
 )
 def test_a_text_in_the_place_of_a_part_reads_as_it_was_given(text: str) -> None:
     new = edited(MIXED, ReplacePart("1", text.encode(), "text/plain; charset=utf-8", ""))
@@ -147,6 +191,12 @@ def test_a_mail_that_is_no_multipart_is_replaced_whole() -> None:
     new = edited(PLAIN, ReplacePart("1", b"\0\1", "application/x-thing", "a.bin"))
     assert new.startswith(b"From: a@b.example\r\nSubject: one\r\nMIME-Version: 1.0\r\n")
     assert leaves(parsed(new)) == [("application/x-thing", b"\0\1")]
+
+
+def test_fields_about_the_old_content_do_not_stay_with_a_new_one() -> None:
+    source = b"Content-Language: de\r\nContent-ID: <x>\r\n" + PLAIN
+    for asked in (ReplacePart("1", b"x", "text/plain", ""), RemovePart("1")):
+        assert parsed(edited(source, asked)).keys()[:3] == ["From", "Subject", "MIME-Version"]
 
 
 def test_messages_and_multiparts_are_not_put_in_base64() -> None:
@@ -183,6 +233,17 @@ def test_the_boundary_of_a_multipart_around_is_no_other_ones() -> None:
     assert not boundary.startswith("=")
     assert boundary.encode() not in tricky
     assert len(leaves(parsed(new))) == 5
+
+
+def test_a_boundary_that_occurs_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = edited(PLAIN, AddPart(b"1", "application/x-a", "a"))
+    first = parsed(expected).get_boundary()
+    assert first is not None
+    fixed = sha256(PLAIN)
+    monkeypatch.setattr(surgery, "sha256", lambda octets: fixed.copy())
+    assert edited(PLAIN, AddPart(b"1", "application/x-a", "a")) == expected
+    new = edited(PLAIN + first.encode() + b"\r\n", AddPart(b"1", "application/x-a", "a"))
+    assert parsed(new).get_boundary() != first
 
 
 def test_edits_inside_a_message_keep_its_header() -> None:
@@ -274,6 +335,6 @@ def test_a_notice_is_not_lost_with_a_part_that_goes() -> None:
     notice = AddNotice(Position.HEAD, "gone", "<p>gone</p>")
     for new in (edited(MIXED, notice, RemovePart("1")), edited(MIXED, RemovePart("1"), notice)):
         assert [kind for kind, octets in leaves(parsed(new)) if b"gone" in octets] == ["text/plain", "text/html"]
-    for source, path in ((MIXED, ""), (PLAIN, "1")):
-        new = edited(source, RemovePart(path), notice)
+    for source, paths in ((MIXED, [""]), (PLAIN, ["1"]), (MIXED, ["3.1", "3.2", "3", "1", "2"])):
+        new = edited(source, *map(RemovePart, paths), notice)
         assert leaves(parsed(new)) == [("text/plain", b"gone\r\n")]
