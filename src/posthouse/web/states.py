@@ -41,7 +41,7 @@ def whole_state(tools: WebTools, stored: StoredInventory, document: Facts) -> di
         server["drain"] = drains.get(server["server"])
         server["certificate"] = server_facts.with_days_left(server["certificate"], now)
         server["also_used_by"] = _also_used_by(stored, document, server["server"])
-    rules = list(rules_using(name, stored.rules))
+    rules = list(dict.fromkeys(rule for rule, _ in rules_using(name, stored.rules)))
     return {**state, "rules": rules, "own_mail": own_mail is not None and own_mail.profile == name}
 
 
