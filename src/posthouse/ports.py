@@ -630,7 +630,8 @@ class Commands(Protocol):
     """Rows by which the console steers workers, and live rows of the workers."""
 
     def submit(self, command: QueueCommand, now: float) -> int:
-        """Stores the command (its `id` is ignored) and returns its id."""
+        """Stores the command (its `id` is ignored) and returns its id. Passwords in it are stored sealed; raises
+        SecretKeyUnusable if they cannot be."""
 
     def pending(self, worker: str, since: float) -> list[QueueCommand]:
         """Commands younger than `since` that this worker has not reported on, oldest first. Cheap."""

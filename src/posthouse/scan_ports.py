@@ -76,6 +76,27 @@ class Examiner(Protocol):
         """Ends all processes; whoever still waits gets ExaminerUnavailable."""
 
 
+class MailReader(Protocol):
+    """Reads kept mail for people, by an examiner."""
+
+    async def read(self, pieces: Iterator[bytes], limits: ExaminationLimits) -> Examined:
+        """Of a content in wire form, whose pieces are taken in a thread. What is read of it is in memory only. Raises
+        what the pieces raise, and as `Examiner.examine`."""
+
+    async def close(self) -> None:
+        """As `Examiner.close`."""
+
+
+class NoReader:
+    """MailReader where there is none."""
+
+    async def read(self, pieces: Iterator[bytes], limits: ExaminationLimits) -> Examined:
+        raise ExaminerUnavailable("this process reads no mail")
+
+    async def close(self) -> None:
+        return None
+
+
 # --- Scanners --------------------------------------------------------------------------------------------
 
 

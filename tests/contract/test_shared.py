@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from posthouse.core.fields import Secret
+from posthouse.core.kept_act import KeptOptions, options_of, options_text
 from posthouse.core.mail import MailId, RecipientState, TrailEntry
 from posthouse.core.owner import Start
 from posthouse.ports import (
@@ -297,6 +298,28 @@ def test_a_command_is_pending_for_each_worker_until_it_reports(shared: SharedSto
     assert [c.mails for c in commands.pending("w1", NOW - 1)] == [("m1",)]
     progress = commands.progress(made, NOW)
     assert (progress.expected, progress.reported, progress.recipients, progress.mails) == (2, 1, 2, ("m1",))
+
+
+def test_passwords_of_a_command_are_in_no_row_in_clear(shared: SharedStore) -> None:
+    target = options_text(KeptOptions(passwords=("canary-7f3a9d",), release_if_clean=True))
+    made = shared.commands.submit(QueueCommand(0, "quarantine-rescan", "op", (MailId("m1"),), target=target), NOW)
+    with shared.database.read() as connection:
+        row = connection.execute(select(schema.command)).one()
+    assert "canary" not in str(row)
+    (given,) = shared.commands.pending("w0", NOW - 1)
+    assert (given.id, given.target) == (made, target)
+    (Path(shared.data_dir) / "secret.key").unlink()
+    other = open_shared(shared.data_dir, shared.setting)
+    (given,) = other.commands.pending("w0", NOW - 1)
+    assert options_of(given.target) == KeptOptions()
+    other.close()
+
+
+def test_a_command_without_passwords_needs_no_key(shared: SharedStore) -> None:
+    for kind, target in (("quarantine-rescan", options_text(KeptOptions(reason="x"))), ("reroute", "sealed:x")):
+        shared.commands.submit(QueueCommand(0, kind, "op", (MailId("m1"),), target=target), NOW)
+    assert [c.target for c in shared.commands.pending("w0", NOW - 1)] == ['{"reason": "x"}', "sealed:x"]
+    assert not (Path(shared.data_dir) / "secret.key").exists()
 
 
 def test_a_worker_without_a_fresh_heartbeat_does_not_count(shared: SharedStore) -> None:

@@ -1,18 +1,30 @@
 """schemathesis over the OpenAPI: whatever is sent, the answer is one that the document tells of."""
 
+from dataclasses import replace
 from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS
 
+from posthouse.settings import OwnMail
 from posthouse.web import drains
 from support.rest import Rest
 
 HOST = "testserver"
 """What schemathesis calls the app."""
 
-APP = Rest(hosts=(HOST,)).app()
+
+def with_kept_mail() -> Rest:
+    """Own mail is set, so that mail can be forwarded."""
+    rest = Rest(hosts=(HOST,))
+    rest.settings = replace(rest.settings, own_mail=OwnMail("archive", "postmaster@ours.example", ""))
+    rest.keeps("01kept", b"Subject: x\r\n\r\ntext\r\n")
+    rest.keeps("01failed", b"Subject: x\r\n\r\ntext\r\n", failed=True)
+    return rest
+
+
+APP = with_kept_mail().app()
 KEY = Rest().secrets["administrator"]
 CONFIG = schemathesis.Config.from_dict(
     {
@@ -51,6 +63,10 @@ MORE_THAN_A_SCHEMA_SAYS = {
     "POST /api/v1/config/apply": "as above",
     "GET /api/v1/mails": "moments: leap seconds, years beyond 9999",
     "GET /api/v1/failed": "as above",
+    "GET /api/v1/quarantine": "as above",
+    "POST /api/v1/quarantine/release": "mail addresses, and which options an act has",
+    "POST /api/v1/quarantine/{action}": "as above",
+    "POST /api/v1/failed/{action}": "which options an act has; a target is the name of a server profile",
     "GET /api/v1/audit": "as above",
     "POST /api/v1/users": "names that are longer than 64 characters in NFC, white space that a pattern knows not of",
     "PUT /api/v1/users/{name}": "as above",
@@ -62,7 +78,7 @@ MORE_THAN_A_SCHEMA_SAYS = {
 @schema.parametrize()
 @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 def test_every_answer_is_one_that_openapi_tells_of(case: Any) -> None:
-    APP.state.tools = Rest(hosts=(HOST,)).tools
+    APP.state.tools = with_kept_mail().tools
     APP.state.drain_rate = drains.new_rate()
     excluded = [CHECKS.get_one("positive_data_acceptance")] if case.operation.label in MORE_THAN_A_SCHEMA_SAYS else []
     if case.method == "GET":

@@ -51,6 +51,8 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "pool": POOLS,
     "api_key": SECRETS,
     "public_url": st.sampled_from(["https://Core.Example/", "http://10.0.1.1:8008", "https://h:443/a/b/"]),
+    "details_pattern": st.sampled_from(["{base}/data/{data_id}", "https://h/?{data_id}"]),
+    "batch_pattern": st.sampled_from(["{base}/batch/{batch_id}", "HTTP://h:80/{batch_id}"]),
 }
 
 

@@ -5,6 +5,7 @@ import functools
 import shutil
 import tempfile
 from dataclasses import dataclass, field
+from typing import cast
 
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -15,11 +16,13 @@ from posthouse.core.owner import Start
 from posthouse.core.profile import ServerProfile
 from posthouse.core.profile_test import Inquiry, StageName, StageResult, Told, failed, unheard
 from posthouse.core.service_type import ServiceType
+from posthouse.core.wire_form import wire_form
 from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.ports import Acted, ServerRows, ServerState, WorkerState
 from posthouse.settings import NodeSettings
 from posthouse.web.server import create_app
 from posthouse.web.tools import WebTools
+from support.local_reader import LocalReader
 from support.memory_stores import MemoryAccounts, MemoryClock, MemoryCommands, MemoryHistory, MemoryInventory
 
 START = Start("n", "b")
@@ -88,6 +91,7 @@ class Rest:
     wait_seconds: float = 0.0
     secrets: dict[str, str] = field(default_factory=dict)
     tester: ScriptedTester = field(default_factory=lambda: ScriptedTester())
+    reader: LocalReader = field(default_factory=LocalReader)
 
     def __post_init__(self) -> None:
         profiles, rules, faults = apply_document([], [], INVENTORY, prune=False)
@@ -155,7 +159,15 @@ class Rest:
             self.hosts,
             self.wait_seconds,
             ProfileTest(dict.fromkeys(ServiceType, self.tester), "mx.test"),
+            self.reader,
         )
+
+    def keeps(self, mail_id: str, content: bytes, *, failed: bool = False, **more: object) -> dict[str, object]:
+        """A mail more, in quarantine or failed, with its content (plain form); `more` is laid over it."""
+        known = kept_mail(mail_id, self.clock.now(), failed=failed)
+        self.history.mails.append({**known, **more})
+        self.history.contents[mail_id, None] = wire_form(content)
+        return self.history.mails[-1]
 
     def app(self) -> FastAPI:
         return create_app(self.tools)
@@ -173,6 +185,58 @@ class Rest:
         for worker in workers:
             self.heartbeat(worker)
         return self
+
+
+def kept_mail(mail_id: str, now: float, *, failed: bool) -> dict[str, object]:
+    """One in quarantine, or a failed email whose sender was told, as history gives it."""
+    known = mail(0, now)
+    recipient = {
+        **cast(list[dict[str, object]], known["recipients"])[0],
+        "state": "failed" if failed else "quarantined",
+        "detail": "550 5.1.1 no such user" if failed else "Eicar-Test-Signature",
+    }
+    row = {
+        "at": now,
+        "cause": "blocked",
+        "why": "Eicar-Test-Signature",
+        "rule": "inbound",
+        "expires_at": now + 2592000.0,
+        "pinned": False,
+    }
+    scan = {
+        "n": 0,
+        "at": now,
+        "rule": "inbound",
+        "profile": "core",
+        "server": "http://10.0.1.1:8008",
+        "path": "2",
+        "part": "2",
+        "name": "eicar.com",
+        "size": 68,
+        "sha256": "ab" * 32,
+        "verdict": "blocked",
+        "threat": "Eicar-Test-Signature",
+        "reason": "",
+        "failure": "",
+        "data_id": "d1",
+        "batch_id": "b1",
+        "cached": False,
+        "engines": [["ClamAV", "infected", "Eicar-Test-Signature"]],
+    }
+    told = {"at": now, "kind": "dsn", "detail": {"kind": "failure", "mail": "01dsn", "recipients": [0]}}
+    return {
+        **known,
+        "id": MailId(mail_id),
+        "open": False,
+        "status": recipient["state"],
+        "recipients": [recipient],
+        "verdict": "" if failed else "blocked",
+        "scans": [] if failed else [scan],
+        "uploads": [],
+        "quarantine": None if failed else row,
+        "kept_since": now if failed else None,
+        "trail": [*cast(list[dict[str, object]], known["trail"]), *([told] if failed else [])],
+    }
 
 
 def mail(number: int, now: float) -> dict[str, object]:

@@ -11,6 +11,8 @@ from posthouse import __version__, node, telemetry, tls
 from posthouse.app.child import listen_to_supervisor, post, say_ready
 from posthouse.client_tls import trust_besides
 from posthouse.clients.clamd_test import ClamdTester
+from posthouse.clients.examiner import IsolatedExaminer
+from posthouse.clients.mail_reader import IsolatedReader
 from posthouse.clients.metadefender import core_tester
 from posthouse.clients.smtp_test import SmtpTester
 from posthouse.clients.vault import vault_tester
@@ -85,6 +87,7 @@ def run_console(boot: node.Boot) -> None:
         version=__version__,
         hosts=(settings.hostname,) if settings.console_tls else (),
         profile_test=profile_test,
+        reader=IsolatedReader(IsolatedExaminer(settings.limits)),
     )
     app = create_app(tools)
     bound = socket.socket(fileno=boot.descriptors[0])
@@ -111,5 +114,6 @@ def run_console(boot: node.Boot) -> None:
         finally:
             for task in beside:
                 task.cancel()
+            await tools.reader.close()
 
     asyncio.run(main())

@@ -58,6 +58,8 @@ def add(
     pool_max_age: flags.MaxAge = None,
     pool_max_messages: flags.MaxMessages = None,
     public_url: flags.PublicUrl = None,
+    details_pattern: flags.DetailsPattern = None,
+    batch_pattern: flags.BatchPattern = None,
     force: flags.Force = False,
     reason: flags.Reason = "",
     as_json: JsonOption = False,
@@ -86,6 +88,8 @@ def add(
             "client_certificate": client_certificate,
             "allow_plaintext_auth": allow_plaintext_auth,
             "public_url": public_url,
+            "details_pattern": details_pattern,
+            "batch_pattern": batch_pattern,
         },
         {
             "enabled": pool,
@@ -127,6 +131,8 @@ def edit(
     pool_max_age: flags.MaxAge = None,
     pool_max_messages: flags.MaxMessages = None,
     public_url: flags.PublicUrl = None,
+    details_pattern: flags.DetailsPattern = None,
+    batch_pattern: flags.BatchPattern = None,
     force: flags.Force = False,
     reason: flags.Reason = "",
     as_json: JsonOption = False,
@@ -151,6 +157,8 @@ def edit(
         "client_certificate": client_certificate,
         "allow_plaintext_auth": allow_plaintext_auth,
         "public_url": public_url,
+        "details_pattern": details_pattern,
+        "batch_pattern": batch_pattern,
     }
     kept = {
         "enabled": pool,

@@ -48,6 +48,10 @@ MaxMessages = Annotated[
     int | None, typer.Option("--pool-max-messages", metavar="N", help="Mails, then closed; 0: any.")
 ]
 PublicUrl = Annotated[Text, _text("--public-url", "URL", "Base of the links to scan details")]
+DetailsPattern = Annotated[
+    Text, _text("--details-pattern", "PATTERN", "Such links, with {base}, {data_id} and {batch_id}")
+]
+BatchPattern = Annotated[Text, _text("--batch-pattern", "PATTERN", "The same for all files of a mail")]
 Force = Annotated[bool, typer.Option("--force", help="Save it untested; needs --reason. Values are still validated.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it is saved untested.")]
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from posthouse.core.details_link import BATCH_PATTERN, DETAILS_PATTERN
 from posthouse.core.encryption import Tls, TlsVerify
 from posthouse.core.faults import Fault
 from posthouse.core.fields import FieldSpec, FieldType, Secret, Values, join, read, shown
@@ -73,6 +74,9 @@ class ServerProfile:
     pool: Pool = Pool()
     api_key: Secret | None = None
     public_url: str = ""
+    details_pattern: str = ""
+    """Empty: `details_link.DETAILS_PATTERN`."""
+    batch_pattern: str = ""
     revision: int = 0
     server_texts: tuple[str, ...] = ()
     """`servers` in canonical text, made once; what preference, relay and trail use."""
@@ -137,6 +141,13 @@ PROFILE_FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("pool", FieldType.TABLE, "connection pooling"),
     FieldSpec("api_key", FieldType.SECRET, "key of the Vault or Core; a text is stored encrypted"),
     FieldSpec("public_url", FieldType.TEXT, "base of the links to scan details", minimum=1, maximum=2048),
+    *(
+        FieldSpec(name, FieldType.TEXT, meaning, minimum=1, maximum=2048, shown_default=default)
+        for name, meaning, default in (
+            ("details_pattern", "link to the scan details of a file", DETAILS_PATTERN),
+            ("batch_pattern", "link to those of all files of a mail", BATCH_PATTERN),
+        )
+    ),
 )
 
 
@@ -188,6 +199,8 @@ def parse_profile(value: object, path: str) -> tuple[ServerProfile | None, tuple
         ),
         api_key=values.secret("api_key"),
         public_url=texts["public_url"],
+        details_pattern=texts["details_pattern"],
+        batch_pattern=texts["batch_pattern"],
         server_texts=tuple(str(server) for _, server in servers),
     ), ()
 
@@ -209,6 +222,8 @@ def profile_json(profile: ServerProfile) -> dict[str, object]:
         "pool": {spec.name: getattr(profile.pool, spec.name) for spec in POOL_FIELDS},
         "api_key": _secret_json(profile.api_key),
         "public_url": profile.public_url or None,
+        "details_pattern": profile.details_pattern or None,
+        "batch_pattern": profile.batch_pattern or None,
     }
     allowed = ROWS[profile.type].properties
     return {

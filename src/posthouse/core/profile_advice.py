@@ -8,6 +8,7 @@ Standards: seed 3.7 (SMTP server limitations, View scan details, passwords in cl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from posthouse.core.details_link import broken_elsewhere
 from posthouse.core.encryption import Tls, TlsVerify, encryption_of, tls_comes_about, verified_by
 from posthouse.core.fields import indexed
 from posthouse.core.own_address import is_loopback
@@ -88,9 +89,8 @@ def _on_scan(profile: ServerProfile) -> Iterator[Advice]:
     if profile.type is not ServiceType.METADEFENDER_CORE or profile.public_url:
         return
     for field, server in indexed("servers", profile.servers):
-        if is_loopback(server.host):
-            told = f"Links to scan details will name {server.host}, which is broken on any other machine"
-            yield Advice(field, f"{told}: set public_url.")
+        if told := broken_elsewhere(server.host):
+            yield Advice(field, f"Links to scan details will {told}")
 
 
 def _in_clear(profile: ServerProfile) -> list[Specification]:

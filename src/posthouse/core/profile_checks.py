@@ -11,6 +11,7 @@ Standards: seed 3.7 (property validation); design sections 2.6 to 2.9, 2.12 and 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from posthouse.core.details_link import parse_details_pattern
 from posthouse.core.encryption import Tls, TlsVerify, encryption_of, parse_pin, parse_tls_name, tls_comes_about
 from posthouse.core.faults import Fault
 from posthouse.core.fields import Values, join, shown
@@ -110,4 +111,6 @@ _CANONICAL: Mapping[str, Callable[[str], str | tuple[Problem, ...]]] = {
     "tls_name": _tls_name,
     "tls_pin": _pin,
     "public_url": parse_public_url,
+    "details_pattern": parse_details_pattern,
+    "batch_pattern": parse_details_pattern,
 }

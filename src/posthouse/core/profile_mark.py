@@ -15,7 +15,7 @@ from posthouse.core.profile_test import ProfileResult
 
 Document = Mapping[str, object]
 
-UNTESTED_PROPERTIES = frozenset({"name", "preference", "pool", "public_url"})
+UNTESTED_PROPERTIES = frozenset({"name", "preference", "pool", "public_url", "details_pattern", "batch_pattern"})
 """Properties that no server is asked about: what is changed in them needs no test."""
 
 

@@ -66,7 +66,8 @@ ROWS: Mapping[ServiceType, ServiceTypeRow] = {
     ),
     ServiceType.METADEFENDER_CORE: ServiceTypeRow(
         schemes=(Scheme("http", 8008, Encryption.NEVER), Scheme("https", 8008, Encryption.ALWAYS)),
-        properties=TLS_SETTINGS | {"preference", "client_certificate", "api_key", "public_url"},
+        properties=TLS_SETTINGS
+        | {"preference", "client_certificate", "api_key", "public_url", "details_pattern", "batch_pattern"},
     ),
     ServiceType.METADEFENDER_VAULT: ServiceTypeRow(
         schemes=(Scheme("http", 8010, Encryption.NEVER), Scheme("https", 8010, Encryption.ALWAYS)),

@@ -4,13 +4,27 @@ import json
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
+from posthouse.core.kept_act import KeptAct, KeptOptions, options_of, options_text
 from posthouse.core.mail import MailId
 from posthouse.core.owner import Start
-from posthouse.ports import Acted, CommandProgress, QueueCommand, ServerRows, ServerState, WorkerState
+from posthouse.ports import (
+    Acted,
+    CommandProgress,
+    QueueCommand,
+    SecretUnreadable,
+    ServerRows,
+    ServerState,
+    WorkerState,
+)
 from posthouse.storage import schema
 from posthouse.storage.database import Database, cursor_of
 from posthouse.storage.rows import encode
+from posthouse.storage.secrets import Keyring
 from posthouse.storage.statements import Inserting
+from posthouse.telemetry import logger
+
+_SEALED = "sealed:"
+log = logger("commands")
 
 ALIVE_SECONDS = 15.0
 KEPT_SECONDS = 3600.0
@@ -19,10 +33,11 @@ GONE_SECONDS = 60.0
 
 
 class Commands:
-    """Commands are kept for an hour."""
+    """Commands are kept for an hour. One that has passwords is sealed until then: they are in no row in clear."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database
+        self._keyring = keyring
         self._put_server = Inserting(
             schema.server_state,
             database.engine.dialect,
@@ -32,6 +47,7 @@ class Commands:
 
     def submit(self, command: QueueCommand, now: float) -> int:
         c, report = schema.command.c, schema.command_report
+        target = self._sealed(command)
         with self._database.write() as connection:
             connection.execute(delete(report).where(report.c.at < now - KEPT_SECONDS))
             connection.execute(delete(schema.command).where(c.at < now - KEPT_SECONDS))
@@ -43,7 +59,7 @@ class Commands:
                     by=command.by,
                     mails=json.dumps(command.mails),
                     profile=command.profile,
-                    target=command.target,
+                    target=target,
                 )
                 .returning(c.id)
             ).scalar_one()
@@ -56,10 +72,32 @@ class Commands:
             rows = connection.execute(select(schema.command).where(c.at > since, ~done).order_by(c.id)).all()
         return [
             QueueCommand(
-                row.id, row.kind, row.by, tuple(map(MailId, json.loads(row.mails))), row.profile, row.target, row.at
+                row.id,
+                row.kind,
+                row.by,
+                tuple(map(MailId, json.loads(row.mails))),
+                row.profile,
+                self._unsealed(row.kind, row.target),
+                row.at,
             )
             for row in rows
         ]
+
+    def _sealed(self, command: QueueCommand) -> str:
+        """The target as it is stored. Raises SecretKeyUnusable."""
+        if command.kind != KeptAct.RESCAN or not options_of(command.target).passwords:
+            return command.target
+        return _SEALED + self._keyring.seal(command.target, may_make=True)
+
+    def _unsealed(self, kind: str, target: str) -> str:
+        """As it was given; without passwords if they cannot be read, so that no other command waits for them."""
+        if kind != KeptAct.RESCAN or not target.startswith(_SEALED):
+            return target
+        try:
+            return self._keyring.unseal(target.removeprefix(_SEALED))
+        except SecretUnreadable as error:
+            log.error("passwords of a command cannot be read", why=str(error))
+            return options_text(KeptOptions())
 
     def report(self, worker: str, command_id: int, acted: Acted, now: float) -> None:
         with self._database.write() as connection:

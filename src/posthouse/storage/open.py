@@ -63,7 +63,7 @@ def open_shared(data_dir: str, database: str, *, make: bool = True) -> SharedSto
     opened = open_shared_database(data_dir, database, make=make)
     keyring = Keyring(data_dir)
     return SharedStore(
-        Inventory(opened, keyring), Accounts(opened), Commands(opened), opened, keyring, data_dir, database
+        Inventory(opened, keyring), Accounts(opened), Commands(opened, keyring), opened, keyring, data_dir, database
     )
 
 

@@ -28,6 +28,12 @@ class Right(StrEnum):
     """What a route asks for."""
 
     MAILS_READ = "read mails, their trails and failed emails"
+    QUARANTINE_READ = "read what is in quarantine and why"
+    BODIES_OPEN = "open the content of kept mail"
+    """Its own, and no auditor has it."""
+    QUARANTINE_RELEASE = "release mail from quarantine"
+    QUARANTINE_STEER = "forward, rescan, pin and delete mail in quarantine"
+    FAILED_STEER = "retry, reroute and delete failed emails"
     QUEUE_READ = "read the queue"
     QUEUE_STEER = "retry, hold, release, reroute and delete queued mail"
     CONFIG_READ = "read server profiles, rules and configuration, and explain rules"
@@ -48,6 +54,11 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.OPERATOR: frozenset(
         {
             Right.MAILS_READ,
+            Right.QUARANTINE_READ,
+            Right.BODIES_OPEN,
+            Right.QUARANTINE_RELEASE,
+            Right.QUARANTINE_STEER,
+            Right.FAILED_STEER,
             Right.QUEUE_READ,
             Right.QUEUE_STEER,
             Right.CONFIG_READ,
@@ -59,6 +70,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.AUDITOR: frozenset(
         {
             Right.MAILS_READ,
+            Right.QUARANTINE_READ,
             Right.QUEUE_READ,
             Right.CONFIG_READ,
             Right.REPLAY,
@@ -67,7 +79,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
             Right.USERS_READ,
         }
     ),
-    Role.HELPDESK: frozenset({Right.MAILS_READ}),
+    Role.HELPDESK: frozenset({Right.MAILS_READ, Right.QUARANTINE_READ, Right.QUARANTINE_RELEASE}),
 }
 
 

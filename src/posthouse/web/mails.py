@@ -1,30 +1,28 @@
-"""`mails` and `failed`: Email history and the trail of one mail."""
+"""`mails`: Email history and the trail of one mail."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Path, Query
 from pydantic import StringConstraints, WithJsonSchema
 
 from posthouse.ports import MailQuery
 from posthouse.web.auth import Right, guarded
-from posthouse.web.problems import Json, Problem
-from posthouse.web.states import Waiting
+from posthouse.web.mail_details import details, found_mail
+from posthouse.web.problems import Json
 from posthouse.web.tools import Tools, WebTools
 
 router = guarded(Right.MAILS_READ)
 
 LARGEST_PAGE = 500
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Filter = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="items of a page")]
 Cursor = Annotated[
     str, Query(alias="next", max_length=64, pattern=r"^[A-Za-z0-9._-]*$", description="`next` of the page before")
 ]
+MailPath = Annotated[str, Path(description="id of the mail")]
 Moment = Annotated[
     datetime | None,
     Query(description="ISO 8601 (UTC if no zone is given) or epoch seconds"),
@@ -75,44 +73,17 @@ def list_mails(
     return _page(tools, query)
 
 
-@router.get("/failed", summary="Failed emails, newest first", responses=_PAGE_DOC)
-def list_failed(
-    tools: Tools,
-    sender: Sender = "",
-    recipient: Forward = "",
-    subject: Subject = "",
-    rule: RuleName = "",
-    since: Moment = None,
-    until: Moment = None,
-    limit: Limit = 50,
-    cursor: Cursor = "",
-) -> Json:
-    """Mails of which at least one recipient ended without delivery."""
-    query = MailQuery(
-        sender, recipient, subject, "failed", rule, epoch(since), epoch(until), limit=limit + 1, before=cursor
-    )
-    return _page(tools, query)
-
-
 @router.get("/mails/{mail_id}", summary="One mail whole: session, recipients, attempts, trail")
-def get_mail(tools: Tools, mail_id: str) -> Json:
+def get_mail(tools: Tools, mail_id: MailPath) -> Json:
     """The content itself is never shown. A queued recipient has `waits_for`, as in the queue.
 
     `way` of an attempt is the connection it went over: `local`, `remote`, `tls` (version and cipher, or `none`),
     `certificate` (`verified`, `pinned`, `unverified` or `none`), `login` (the user name); null if there was none.
-    `mail_number` counts the mails on that connection; above 1 it came from the pool.
+    `mail_number` counts the mails on that connection; above 1 it came from the pool. Each of `scans` has
+    `details_url` and `batch_url`, pages of MetaDefender Core that tell more, and `details_warning` where they may not
+    be reached; null where there is none.
     """
-    found = tools.history.mail(mail_id) if _ID.fullmatch(mail_id) else None
-    if found is None:
-        raise Problem(HTTPStatus.NOT_FOUND, "There is no mail of that id.")
-    recipients = found["recipients"]
-    if isinstance(recipients, list) and any(r["state"] == "queued" for r in recipients):
-        waiting = Waiting(tools)
-        told = [
-            {**r, "waits_for": waiting.reason(str(r["profile"]))} if r["state"] == "queued" else r for r in recipients
-        ]
-        return Json({**found, "recipients": told})
-    return Json(found)
+    return Json(details(tools, found_mail(tools, mail_id)))
 
 
 def epoch(moment: datetime | None) -> float | None:

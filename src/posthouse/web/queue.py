@@ -25,6 +25,23 @@ Action = Literal["retry", "hold", "release", "reroute", "delete"]
 _Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 _Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
+REPORTED: dict[str, object] = {
+    "description": "What the workers reported within 3 seconds; `complete` if all of them did",
+    "content": {
+        "application/json": {
+            "example": {
+                "command": 7,
+                "recipients": 3,
+                "mails": ["01K9Z6Q3W8V5T2"],
+                "complete": True,
+                "workers": 2,
+                "reported": 2,
+            }
+        }
+    },
+}
+"""For OpenAPI: the answer to an action on mails."""
+
 
 class QueueAction(BaseModel):
     """Which mails an action is for."""
@@ -81,21 +98,7 @@ def list_queue(tools: Tools) -> Json:
     "/queue/{action}",
     summary="Retry, hold, release, reroute or delete queued mail",
     responses={
-        200: {
-            "description": "What the workers reported within 3 seconds; `complete` if all of them did",
-            "content": {
-                "application/json": {
-                    "example": {
-                        "command": 7,
-                        "recipients": 3,
-                        "mails": ["01K9Z6Q3W8V5T2"],
-                        "complete": True,
-                        "workers": 2,
-                        "reported": 2,
-                    }
-                }
-            },
-        }
+        200: REPORTED,
     },
 )
 async def act_on_queue(tools: Tools, key: CurrentKey, action: Annotated[Action, Path()], body: QueueAction) -> Json:
@@ -112,6 +115,11 @@ async def act_on_queue(tools: Tools, key: CurrentKey, action: Annotated[Action, 
         target=body.target,
     )
     number = await run_in_threadpool(tools.commands.submit, command, tools.clock.now())
+    return await progress_of(tools, number)
+
+
+async def progress_of(tools: WebTools, number: int) -> Json:
+    """What the workers have reported on a command, once all have or the time is over."""
     progress = await _progress(tools, number)
     return Json(
         {
@@ -142,23 +150,20 @@ def _faults(tools: WebTools, action: Action, body: QueueAction) -> list[Fault]:
         faults.append(
             Fault("mails", "", "Either `mails` or `all` says which mails are meant.", 'Give ids, or `"all": true`.')
         )
+    return faults + target_faults(tools, action, body.target)
+
+
+def target_faults(tools: WebTools, action: str, target: str) -> list[Fault]:
+    """Of the profile that relays from now on."""
     if action != "reroute":
-        if body.target:
-            faults.append(Fault("target", body.target, "Only reroute has a target.", "Leave it out."))
-        return faults
+        return [Fault("target", target, "Only reroute has a target.", "Leave it out.")] if target else []
     relays = [
         str(profile.document.get("name"))
         for profile in tools.inventory.load().profiles
         if profile.document.get("type") == "smtp"
     ]
-    if body.target not in relays:
-        known = ", ".join(relays) or "none yet"
-        faults.append(
-            Fault(
-                "target",
-                body.target,
-                "A target is the name of a server profile of type smtp.",
-                f"SMTP server profiles: {known}.",
-            )
-        )
-    return faults
+    if target in relays:
+        return []
+    known = ", ".join(relays) or "none yet"
+    rule = "A target is the name of a server profile of type smtp."
+    return [Fault("target", target, rule, f"SMTP server profiles: {known}.")]

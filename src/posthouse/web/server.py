@@ -17,12 +17,14 @@ from posthouse.web import (
     config,
     drains,
     explanations,
+    failed,
     health,
     inventory,
     keys,
     mails,
     profile_tests,
     profiles,
+    quarantine,
     queue,
     replays,
     rules,
@@ -34,6 +36,7 @@ from posthouse.web.heavy import Heavy
 from posthouse.web.openapi import tell_by_examples
 from posthouse.web.problems import Json, install
 from posthouse.web.tools import WebTools
+from posthouse.web.viewing import Viewing
 
 PREFIX = "/api/v1"
 
@@ -44,6 +47,13 @@ _ROUTERS = (
     profile_tests.router,
     profiles.router,
     mails.router,
+    quarantine.reading,
+    quarantine.bodies,
+    quarantine.releasing,
+    quarantine.steering,
+    failed.reading,
+    failed.bodies,
+    failed.steering,
     queue.router,
     queue.steering,
     rules.reading,
@@ -66,7 +76,7 @@ def create_app(tools: WebTools) -> FastAPI:
     app = FastAPI(
         title="posthouse",
         version=tools.version,
-        summary="An email security gateway: mails, queue, server profiles, rules.",
+        summary="An email security gateway: mails, queue, quarantine, server profiles, rules.",
         description=(
             "Send an API key as `Authorization: Bearer KEY`. Faults are problem details (RFC 9457) with "
             "`errors: [{field, value, rule, remedy}]`. Lists are `{items, next}`; give `next` back for the next page."
@@ -82,6 +92,7 @@ def create_app(tools: WebTools) -> FastAPI:
     app.state.test_rate = profile_tests.new_rate()
     app.state.drain_rate = drains.new_rate()
     app.state.heavy = Heavy()
+    app.state.viewing = Viewing()
     install(app)
     app.include_router(health.router)
     for router in _ROUTERS:

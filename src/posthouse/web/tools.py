@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from posthouse.core.owner import Start
 from posthouse.mailflow.profile_test import ProfileTest
 from posthouse.ports import Accounts, Clock, Commands, History, InventoryStore
+from posthouse.scan_ports import MailReader, NoReader
 from posthouse.settings import NodeSettings
 
 
@@ -30,6 +31,8 @@ class WebTools:
     """How long a queue action waits for the workers' reports."""
     profile_test: ProfileTest = field(default_factory=lambda: ProfileTest({}))
     """TEST of server profiles; without testers no service type can be tested."""
+    reader: MailReader = field(default_factory=NoReader)
+    """Reads kept mail for people."""
 
 
 async def tools_of(request: Request) -> WebTools:

@@ -39,6 +39,8 @@ GIVEN: Mapping[str, object] = {
     "pool": {"enabled": False},
     "api_key": {"file": "/key"},
     "public_url": "https://core.example",
+    "details_pattern": "{base}/data/{data_id}",
+    "batch_pattern": "{base}/batch/{batch_id}",
 }
 """A valid value for each property that a type may have or not."""
 

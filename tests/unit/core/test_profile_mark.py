@@ -33,6 +33,7 @@ PASSED = Mark(MarkState.PASSED, 10.0, "key a (1)", revision=1)
         {"preference": "round-robin"},
         {"pool": {"enabled": True}},
         {"public_url": "https://core.example"},
+        {"details_pattern": "{base}/data/{data_id}", "batch_pattern": "{base}/batch/{batch_id}"},
         {"servers": ["smtp://10.0.0.2:25", "smtp://10.0.0.1:25"]},
         {"name": "next", "preference": "random-start", "pool": {"enabled": True}},
         {},

@@ -1,6 +1,6 @@
 """Every operation of OpenAPI x every role: who may call it, and that nobody may without a key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -8,6 +8,7 @@ from posthouse.core.certificate import facts_of
 from posthouse.core.inventory import apply_document
 from posthouse.digital_id.authorities import Authorities
 from posthouse.digital_id.store import DigitalIds
+from posthouse.settings import OwnMail
 from support.certificates import NOW, issuer, pem
 from support.rest import INVENTORY, ROLES, Rest
 
@@ -16,11 +17,14 @@ READERS = frozenset({"administrator", "operator", "auditor"})
 OPERATORS = frozenset({"administrator", "operator"})
 AUDITORS = frozenset({"administrator", "auditor"})
 ADMINISTRATOR = frozenset({"administrator"})
+RELEASERS = frozenset({"administrator", "operator", "helpdesk"})
 
 QUESTION = {"client": "192.0.2.7", "from": "", "to": ["a@ours.example"]}
 UNSAVED = {"name": "new", "type": "smtp", "servers": ["10.0.0.9"]}
 RULE = {"name": "new", "match": {"recipients": ["*@new.example"]}, "relay": {"profile": "exchange"}}
 MAILS = {"mails": ["01mail0001"]}
+KEPT = {"mails": ["01kept"]}
+FAILED = {"mails": ["01failed"], "even_if_told": True}
 PASSWORD = "four words nobody joins"
 REROUTE = {"all": True, "target": "archive"}
 ORDER = {"servers": ["10.0.0.2:2525", "10.0.0.1"]}
@@ -52,6 +56,22 @@ TABLE = (
     Row("GET", "mails", ALL),
     Row("GET", "mails/{mail_id}", ALL, at="mails/01mail0001"),
     Row("GET", "failed", ALL),
+    Row("GET", "failed/{mail_id}", ALL, at="failed/01failed"),
+    Row("GET", "failed/{mail_id}/content", OPERATORS, at="failed/01failed/content"),
+    Row("POST", "failed/{action}", OPERATORS, FAILED, at="failed/retry"),
+    Row("POST", "failed/{action}", OPERATORS, {**FAILED, "target": "archive"}, at="failed/reroute"),
+    Row("POST", "failed/{action}", OPERATORS, {"mails": ["01failed"]}, at="failed/delete"),
+    Row("GET", "quarantine", ALL),
+    Row("GET", "quarantine/{mail_id}", ALL, at="quarantine/01kept"),
+    Row("GET", "quarantine/{mail_id}/content", OPERATORS, at="quarantine/01kept/content"),
+    Row("GET", "quarantine/{mail_id}/view", OPERATORS, at="quarantine/01kept/view"),
+    Row("GET", "quarantine/{mail_id}/parts/{path}", OPERATORS, at="quarantine/01kept/parts/1"),
+    Row("POST", "quarantine/release", RELEASERS, KEPT),
+    Row("POST", "quarantine/{action}", OPERATORS, {**KEPT, "to": ["a@ours.example"]}, at="quarantine/forward"),
+    Row("POST", "quarantine/{action}", OPERATORS, KEPT, at="quarantine/rescan"),
+    Row("POST", "quarantine/{action}", OPERATORS, KEPT, at="quarantine/pin"),
+    Row("POST", "quarantine/{action}", OPERATORS, KEPT, at="quarantine/unpin"),
+    Row("POST", "quarantine/{action}", OPERATORS, KEPT, at="quarantine/delete"),
     Row("GET", "queue", READERS),
     Row("POST", "queue/{action}", OPERATORS, MAILS, at="queue/retry"),
     Row("POST", "queue/{action}", OPERATORS, MAILS, at="queue/hold"),
@@ -106,8 +126,11 @@ WITHOUT_LOGIN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics")}
 
 
 def called() -> Rest:
-    """With a digital ID, an own CA, and a server profile that nothing names."""
+    """With a digital ID, an own CA, own mail, a server profile that nothing names, and mail that is kept."""
     rest = Rest()
+    rest.settings = replace(rest.settings, own_mail=OwnMail("archive", "postmaster@ours.example", ""))
+    rest.keeps("01kept", b"Subject: x\r\n\r\ntext\r\n")
+    rest.keeps("01failed", b"Subject: x\r\n\r\ntext\r\n", failed=True)
     DigitalIds(rest.settings.data_dir).ensure("mx.test", NOW)
     Authorities(rest.settings.data_dir).add(pem(OTHER_CA.certificate), NOW)
     stored = rest.inventory.load()

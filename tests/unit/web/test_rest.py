@@ -60,7 +60,7 @@ def test_a_moment_without_zone_is_utc() -> None:
 def test_failed_asks_for_failed_mails_only() -> None:
     rest = Rest()
     assert _json(rest.client().get("/api/v1/failed?to=x")) == {"items": [], "next": None}
-    assert (rest.history.asked[-1].status, rest.history.asked[-1].recipient) == ("failed", "x")
+    assert (rest.history.asked, rest.history.asked_kept[-1].recipient) == ([], "x")
 
 
 def test_one_mail_is_shown_whole() -> None:
@@ -434,11 +434,11 @@ def test_all_faults_of_a_document_are_told_at_once_and_nothing_is_stored() -> No
     assert rest.inventory.revision() == 1
 
 
-def test_a_setting_that_is_not_built_is_refused_not_ignored() -> None:
+def test_a_scan_section_without_scanners_is_refused_not_ignored() -> None:
     rule = {"name": "r", "match": {"recipients": ["*@a.example"]}, "relay": {"profile": "exchange"}, "scan": {}}
     document = {"rules": [rule]}
     problem = _json(Rest().client().post("/api/v1/config/diff", json=document), 422)
-    assert "not built yet" in problem["errors"][0]["rule"]
+    assert [error["field"] for error in problem["errors"]] == ["rules[0].scan.profiles"]
 
 
 def test_if_match_guards_an_apply() -> None:
