@@ -82,10 +82,12 @@ def test_a_mail_in_a_container_is_read() -> None:
     assert (program.part, examined.octets(program)) == ("1", PROGRAM)
 
 
-def test_mails_and_containers_in_one_another_have_a_limit() -> None:
+@pytest.mark.parametrize("between", [False, True])
+def test_mails_and_containers_in_one_another_have_a_limit(between: bool) -> None:
     octets = PROGRAM
-    for _ in range(6):
-        octets = zipped({"m.eml": mixed(attached("a.zip", zipped({"x": octets}))).replace(b"\n", b"\r\n")})
+    for _ in range(12):
+        inner = zipped({"x": octets}) if between else octets
+        octets = zipped({"m.eml": mixed(attached("a.zip", inner)).replace(b"\n", b"\r\n")})
     examined = Examined(mixed(attached("a.zip", octets)))
     assert any("too many containers in one another" in reason for reason in examined.examination.ambiguous)
     assert not any(examined.octets(item) == PROGRAM for item in examined.items)

@@ -17,6 +17,7 @@ _STREAMS: tuple[tuple[bytes, Callable[[], Decompressor]], ...] = (
     (b"BZh", bzip2),
     (b"\xfd7zXZ\x00", xz),
 )
+_TOO_DEEP = "too many containers in one another"
 _SUFFIXES = (".gz", ".gzip", ".bz2", ".bzip2", ".xz", ".z")
 _TAR_SUFFIXES = {".tgz": ".tar", ".tbz2": ".tar", ".tbz": ".tar", ".txz": ".tar", ".svgz": ".svg", ".emz": ".emf"}
 _Opener = Callable[[Allowance], Contents]
@@ -44,6 +45,9 @@ def open_container(octets: bytes, names: tuple[str, ...], budget: Budget, depth:
     Never raises. In memory are one member of each level and what it holds.
     """
     levels = [(1, "", contents) for contents in reversed(_contents(octets, names, budget))]
+    if levels and depth < 1:
+        yield Fault(_TOO_DEEP)
+        return
     seen = {sha256(octets).digest()} if levels else set()
     while levels:
         level, path, contents = levels[-1]
@@ -64,7 +68,7 @@ def open_container(octets: bytes, names: tuple[str, ...], budget: Budget, depth:
             continue
         seen.add(digest.digest())
         if level >= depth:
-            yield Fault("too many containers in one another")
+            yield Fault(_TOO_DEEP)
             continue
         levels.extend((level + 1, f"{own}/", contents) for contents in reversed(inner))
 
