@@ -135,6 +135,25 @@ class Rest:
         state = WorkerState(worker, self.clock.now(), {"received": 3, "sessions": 1})
         self.commands.heartbeat(state, ServerRows((row,)))
 
+    def scans(self, worker: str, profile: str, server: str, **facts: object) -> None:
+        """A live worker's row of a scan server, as `ScanServers.facts` makes it."""
+        circuit = {"phase": "closed", "reason": "", "since": self.clock.now(), "next_probe": None, "faults": 0}
+        known: dict[str, object] = {
+            "endpoint": circuit,
+            "identity": circuit,
+            "not_now": "",
+            "in_use": 0,
+            "scanned": 0,
+            "last_errors": [],
+            "served_at": None,
+            "last_fault": "",
+            "last_fault_at": None,
+            **facts,
+        }
+        row = ServerState(worker, profile, server, self.clock.now(), known)
+        state = WorkerState(worker, self.clock.now(), {"received": 3, "sessions": 1})
+        self.commands.heartbeat(state, ServerRows((row,)))
+
     def circuit(self, reason: str, *, phase: str = "open", next_probe: float | None = None) -> dict[str, object]:
         """For `knows`: a circuit that is not closed."""
         return {

@@ -19,13 +19,15 @@ _ENDS_SOON = ((3, "GRAVE: "), (14, "WARNING: "), (30, "renew it: "))
 
 
 def show_servers(servers: Sequence[object], state: Sequence[Facts]) -> None:
-    """`servers` as the profile has them; `state` is empty for types that no mail is relayed by."""
+    """`servers` as the profile has them; `state` is empty for a type whose servers have no live state."""
     known = {str(one.get("server")): one for one in state}
     if known:
+        scan = any("scanned" in one for one in state)
+        row = _scan_row if scan else _row
         line("")
         table(
-            ("#", "Server", "State", "In use", "Relayed", "Reused"),
-            (_row(number, str(server), known.get(str(server), {})) for number, server in enumerate(servers, 1)),
+            ("#", "Server", "State", "In use", *(("Scanned",) if scan else ("Relayed", "Reused"))),
+            (row(number, str(server), known.get(str(server), {})) for number, server in enumerate(servers, 1)),
             "",
         )
     for number, server in enumerate(servers, 1):
@@ -35,12 +37,21 @@ def show_servers(servers: Sequence[object], state: Sequence[Facts]) -> None:
 
 
 def _row(number: int, server: str, one: Facts) -> tuple[object, ...]:
-    drain, reuse = _part(one, "drain"), _part(one, "reuse")
-    state = drain.get("kind") or one.get("circuit") or "unknown"
+    reuse = _part(one, "reuse")
     in_use = f"{one.get('in_use')} of {one.get('limit')}" if one.get("circuit") else ""
     rate = reuse.get("rate")
     reused = f"{rate:.1%}" if isinstance(rate, int | float) else ""
-    return number, server, state, in_use, one.get("relayed"), reused
+    return number, server, _state(one), in_use, one.get("relayed"), reused
+
+
+def _scan_row(number: int, server: str, one: Facts) -> tuple[object, ...]:
+    """Empty where no worker has told yet."""
+    known = one.get("circuit") is not None
+    return number, server, _state(one), one.get("in_use") if known else "", one.get("scanned") if known else ""
+
+
+def _state(one: Facts) -> object:
+    return _part(one, "drain").get("kind") or one.get("circuit") or "unknown"
 
 
 def _told(one: Facts) -> Iterator[tuple[str, str]]:

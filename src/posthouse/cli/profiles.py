@@ -79,8 +79,8 @@ def show(
         line(f"used by rules: {', '.join(map(str, rules))}")
     if state["own_mail"]:
         line("used by own_mail of this node")
-    relays = profile["type"] == "smtp"
-    show_servers(servers, cast(list[dict[str, object]], state["servers"]) if relays else [])
+    live = profile["type"] != "metadefender-vault"
+    show_servers(servers, cast(list[dict[str, object]], state["servers"]) if live else [])
     for one in advice:
         grave = "GRAVE: " if one["grave"] else ""
         typer.echo(f"{one['field']}: {grave}{one['sentence']}", err=True)

@@ -135,16 +135,18 @@ class ScanServers:
     # --- for the worker -----------------------------------------------------------------------------------
 
     def facts(self, profile: ServerProfile, server: str, epoch: Callable[[float], float | None]) -> dict[str, object]:
-        """For the live row; as `servers.Servers.facts`. `relayed` counts mails that were scanned there."""
+        """For the live row; as `servers.Servers.facts`, less what only a next hop has. `scanned`: mails that it gave
+        all results for."""
         to = self._of(profile, server)
+        tally = self._tally(profile.name, server).facts(epoch)
         of_circuit = to.facts(epoch, probed=_key(profile, server) not in self._drained.left_alone)
         return {
             "endpoint": of_circuit,
             "identity": of_circuit,
-            "login_locked_until": None,
             "not_now": self.why_not(profile, server),
             "in_use": to.in_use,
-            **self._tally(profile.name, server).facts(epoch),
+            "scanned": tally.pop("relayed"),
+            **tally,
             "served_at": epoch(to.state.served_at),
             "last_fault": to.fault,
             "last_fault_at": epoch(to.fault_at),

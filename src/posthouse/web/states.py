@@ -21,26 +21,32 @@ SERVERS_TOLD = 3
 _WORST_FIRST = ("open", "half-open", "closed")
 
 
-def profile_state(profile: str, servers: Iterable[str], states: Iterable[ServerState]) -> dict[str, object]:
-    """What the workers say of a profile; `servers` in the order of the profile."""
+def profile_state(
+    profile: str, servers: Iterable[str], states: Iterable[ServerState], *, relays: bool = True
+) -> dict[str, object]:
+    """What the workers say of a profile; `servers` in the order of the profile. `relays`: it is of type smtp; what
+    only next hops have is left out of the others, for a 0 would be no number of theirs."""
     of_server: dict[str, list[ServerState]] = {server: [] for server in servers}
     for state in states:
         if state.profile == profile and state.server in of_server:
             of_server[state.server].append(state)
-    return {"profile": profile, "servers": [_server(server, rows) for server, rows in of_server.items()]}
+    told = _server if relays else _scan_server
+    return {"profile": profile, "servers": [told(server, rows) for server, rows in of_server.items()]}
 
 
 def whole_state(tools: WebTools, stored: StoredInventory, document: Facts) -> dict[str, object]:
     """The state of a stored profile as REST answers it: what the workers say, who else uses it, and drains."""
     now, name, own_mail = tools.clock.now(), text(document, "name"), tools.settings.own_mail
-    state = profile_state(name, server_texts(document), tools.commands.server_states(now))
+    relays = document.get("type") == ServiceType.SMTP
+    state = profile_state(name, server_texts(document), tools.commands.server_states(now), relays=relays)
     drains = {d.server: drain_json(d) for d in drains_in(document, stored.drains) if d.holds(now)}
     servers = state["servers"]
     assert isinstance(servers, list)
     for server in servers:
         server["drain"] = drains.get(server["server"])
-        server["certificate"] = server_facts.with_days_left(server["certificate"], now)
-        server["also_used_by"] = _also_used_by(stored, document, server["server"])
+        if relays:
+            server["certificate"] = server_facts.with_days_left(server["certificate"], now)
+            server["also_used_by"] = _also_used_by(stored, document, server["server"])
     rules = list(dict.fromkeys(rule for rule, _ in rules_using(name, stored.rules)))
     return {**state, "rules": rules, "own_mail": own_mail is not None and own_mail.profile == name}
 
@@ -67,11 +73,39 @@ def server_texts(document: Facts) -> list[str]:
 
 
 def _server(server: str, rows: Sequence[ServerState]) -> dict[str, object]:
-    """One server: the worst circuit and the sums over all workers, then each worker's row."""
+    """One next hop: the worst circuit and the sums over all workers, then each worker's row."""
     facts = [row.facts for row in rows]
+    pools = [part(f, "pool") for f in facts]
+    return {
+        **_common(server, facts),
+        "limit": total(facts, "limit"),
+        "idle": total(pools, "idle"),
+        "relayed": total(facts, "relayed"),
+        "reuse": server_facts.reuse(pools),
+        "times": server_facts.times([part(f, "times") for f in facts]),
+        "certificate": server_facts.certificate(facts),
+        "workers": [
+            {"worker": row.worker, "at": row.at, **row.facts, "times": server_facts.times([part(row.facts, "times")])}
+            for row in rows
+        ],
+    }
+
+
+def _scan_server(server: str, rows: Sequence[ServerState]) -> dict[str, object]:
+    """One scanner, or a vault, of which workers tell nothing."""
+    facts = [row.facts for row in rows]
+    return {
+        **_common(server, facts),
+        "in_use": total(facts, "in_use") if facts else None,
+        "scanned": total(facts, "scanned") if facts else None,
+        "workers": [{"worker": row.worker, "at": row.at, **row.facts} for row in rows],
+    }
+
+
+def _common(server: str, facts: Sequence[Facts]) -> dict[str, object]:
+    """What every server has that workers address."""
     circuits = [part(f, name) for f in facts for name in ("endpoint", "identity")]
     circuits.sort(key=lambda found: _WORST_FIRST.index(text(found, "phase")))
-    pools = [part(f, "pool") for f in facts]
     last_fault: Facts = max(facts, key=lambda f: moment(f, "last_fault_at") or 0.0, default={})
     return {
         "server": server,
@@ -80,20 +114,10 @@ def _server(server: str, rows: Sequence[ServerState]) -> dict[str, object]:
         "since": moment(circuits[0], "since") if circuits else None,
         "next_probe": min(moments(circuits, "next_probe"), default=None),
         "in_use": total(facts, "in_use"),
-        "limit": total(facts, "limit"),
-        "idle": total(pools, "idle"),
-        "relayed": total(facts, "relayed"),
         "served_at": max(moments(facts, "served_at"), default=None),
         "last_fault": text(last_fault, "last_fault"),
         "last_fault_at": moment(last_fault, "last_fault_at"),
         "last_errors": server_facts.last_errors(facts),
-        "reuse": server_facts.reuse(pools),
-        "times": server_facts.times([part(f, "times") for f in facts]),
-        "certificate": server_facts.certificate(facts),
-        "workers": [
-            {"worker": row.worker, "at": row.at, **row.facts, "times": server_facts.times([part(row.facts, "times")])}
-            for row in rows
-        ],
     }
 
 

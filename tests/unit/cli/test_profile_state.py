@@ -112,10 +112,35 @@ def test_many_servers_in_all_states_fit_a_terminal_of_80_columns(
     assert [line.split()[1] for line in lines if line.startswith("server ")] == [f"{n}:" for n in range(1, 61)]
 
 
-def test_profiles_that_relay_nothing_have_no_state(cli: CommandLine) -> None:
-    clamd = {"name": "clamav", "type": "clamav", "servers": ["clamd://10.0.0.7:3310"]}
-    assert cli.rest.client().post("/api/v1/config/apply", json={"server_profiles": [clamd]}).status_code == 200
-    assert shown(cli, "clamav")[-1] == "server 1: clamd://10.0.0.7:3310"
+def test_a_vault_has_no_state(cli: CommandLine) -> None:
+    vault = {"name": "vault", "type": "metadefender-vault", "servers": ["10.0.0.7"], "api_key": {"env": "KEY"}}
+    assert cli.rest.client().post("/api/v1/config/apply", json={"server_profiles": [vault]}).status_code == 200
+    lines = shown(cli, "vault")
+    assert lines[-1] == "server 1: http://10.0.0.7:8010/vault_rest"
+    assert not any("State" in line for line in lines)
+
+
+def test_a_scanner_is_told_without_what_only_next_hops_have(cli: CommandLine) -> None:
+    rest, first = cli.rest, "clamd://10.0.0.7:3310"
+    clamd = {"name": "clam", "type": "clamav", "servers": [first, "10.0.0.8"]}
+    rule = {
+        "name": "r",
+        "match": {"recipients": ["*@x.example"]},
+        "scan": {"profiles": ["clam"]},
+        "relay": {"profile": "exchange"},
+    }
+    applied = rest.client().post("/api/v1/config/apply", json={"server_profiles": [clamd], "rules": [rule]})
+    assert applied.status_code == 200, applied.text
+    open_ = rest.circuit("connection refused", next_probe=rest.clock.now() + 40)
+    rest.scans("w/0", "clam", first, in_use=2, scanned=40, endpoint=open_, not_now="circuit open: connection refused")
+    lines = shown(cli, "clam")
+    assert "used by rules: r" in lines
+    rows = [line.split() for line in lines if line.split()[1:2] in ([first], ["clamd://10.0.0.8:3310"])]
+    assert rows[:2] == [["1", first, "open", "2", "40"], ["2", "clamd://10.0.0.8:3310", "unknown"]]
+    (heading,) = [line.split() for line in lines if "Scanned" in line]
+    assert heading == ["#", "Server", "State", "In", "use", "Scanned"]
+    assert any(line.startswith("  circuit        open since ") for line in lines)
+    assert not any(word in line for line in lines for word in ("None", "Relayed", "handshakes"))
 
 
 def test_json_has_all(cli: CommandLine) -> None:

@@ -64,11 +64,22 @@ def test_bits_outside_the_prefix_get_the_network_that_was_meant() -> None:
     assert "10.0.0.0/8" in fault.remedy
 
 
-@pytest.mark.parametrize("section", ["scan", "vault"])
-def test_a_rule_with_a_scan_or_vault_is_refused_and_never_relays_unscanned(section: str) -> None:
-    parsed, found = parse_rule(document(**{section: {"when": "before-accept"}}), "rules[0]")
+def test_a_rule_with_a_scan_is_taken_and_its_mail_is_examined_before_it_goes_on() -> None:
+    parsed = rule(scan={"profiles": ["core"]})
+    assert parsed.scan is not None
+    assert parsed.examined
+    assert not rule().examined
+
+
+def test_a_disabled_rule_keeps_its_scan() -> None:
+    assert rule(scan={"profiles": ["core"]}, enabled=False).scan is not None
+
+
+@pytest.mark.parametrize("scan", [{}, {"profiles": []}, {"profiles": ["core"], "when": "soon"}, "core", []])
+def test_a_rule_with_a_faulty_scan_is_refused_and_never_becomes_one_without(scan: object) -> None:
+    parsed, found = parse_rule(document(scan=scan), "rules[0]")
     assert parsed is None
-    assert [(fault.field, fault.rule) for fault in found] == [(f"rules[0].{section}", "not built yet")]
+    assert {fault.field.split(".")[1] for fault in found} == {"scan"}
 
 
 LOOSE = [

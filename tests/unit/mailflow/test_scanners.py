@@ -368,7 +368,7 @@ def test_what_is_known_of_a_server_for_people() -> None:
     made.scan()
     made.scan()
     facts = made.scanners.servers.facts(made.profile, A, lambda at: at)
-    assert (facts["relayed"], facts["last_fault"], facts["last_fault_at"]) == (1, "connection refused", 1_000_000.0)
+    assert (facts["scanned"], facts["last_fault"], facts["last_fault_at"]) == (1, "connection refused", 1_000_000.0)
     assert facts["endpoint"] == {
         "phase": "closed",
         "reason": "",

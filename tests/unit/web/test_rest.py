@@ -434,11 +434,12 @@ def test_all_faults_of_a_document_are_told_at_once_and_nothing_is_stored() -> No
     assert rest.inventory.revision() == 1
 
 
-def test_a_scan_section_without_scanners_is_refused_not_ignored() -> None:
+def test_a_faulty_scan_is_refused_and_the_rule_never_relays_without_it() -> None:
+    rest = Rest()
     rule = {"name": "r", "match": {"recipients": ["*@a.example"]}, "relay": {"profile": "exchange"}, "scan": {}}
-    document = {"rules": [rule]}
-    problem = _json(Rest().client().post("/api/v1/config/diff", json=document), 422)
+    problem = _json(rest.client().post("/api/v1/config/apply", json={"rules": [rule]}), 422)
     assert [error["field"] for error in problem["errors"]] == ["rules[0].scan.profiles"]
+    assert rest.inventory.revision() == 1
 
 
 def test_if_match_guards_an_apply() -> None:

@@ -102,3 +102,66 @@ def test_who_else_uses_the_endpoint_and_the_profile() -> None:
     state = rest.client().get("/api/v1/server-profiles/exchange/state").json()
     assert [one["also_used_by"] for one in state["servers"]] == [["second"], []]
     assert (state["rules"], state["own_mail"]) == (["more", "inbound"], True)
+
+
+SCANNER = "clamd://10.0.0.7:3310"
+
+
+def scanning() -> Rest:
+    rest = Rest()
+    profiles = [
+        {"name": "clam", "type": "clamav", "servers": [SCANNER, "10.0.0.8"]},
+        {"name": "vault", "type": "metadefender-vault", "servers": ["10.0.0.9"], "api_key": {"env": "KEY"}},
+    ]
+    rule = {
+        "name": "scanned",
+        "match": {"recipients": ["*@x.example"]},
+        "scan": {"profiles": ["CLAM"]},
+        "vault": {"profile": "vault", "attachments": "all"},
+        "relay": {"profile": "exchange"},
+    }
+    applied = rest.client().post("/api/v1/config/apply", json={"server_profiles": profiles, "rules": [rule]})
+    assert applied.status_code == 200, applied.text
+    return rest
+
+
+def test_a_scanner_has_no_number_that_it_does_not_have() -> None:
+    rest = scanning()
+    now = rest.clock.now()
+    opened = rest.circuit("connection refused", next_probe=now + 40)
+    rest.scans("w/0", "clam", SCANNER, in_use=2, scanned=40, served_at=now - 5)
+    error = {"at": now, "stage": "scan", "text": "connection refused", "times": 3}
+    rest.scans("w/1", "clam", SCANNER, endpoint=opened, identity=opened, scanned=2, last_errors=[error])
+    state = rest.client().get("/api/v1/server-profiles/clam/state").json()
+    assert (state["rules"], state["own_mail"]) == (["scanned"], False)
+    one, other = state["servers"]
+    assert [(row["worker"], row["scanned"]) for row in one.pop("workers")] == [("w/0", 40), ("w/1", 2)]
+    assert one == {
+        "server": SCANNER,
+        "circuit": "open",
+        "reason": "connection refused",
+        "since": now,
+        "next_probe": now + 40,
+        "in_use": 2,
+        "scanned": 42,
+        "served_at": now - 5,
+        "last_fault": "",
+        "last_fault_at": None,
+        "last_errors": [error],
+        "drain": None,
+    }
+    assert (other["circuit"], other["in_use"], other["scanned"], other["workers"]) == (None, None, None, [])
+
+
+def test_of_a_vault_workers_tell_nothing() -> None:
+    state = scanning().client().get("/api/v1/server-profiles/vault/state").json()
+    assert state["rules"] == ["scanned"]
+    (server,) = state["servers"]
+    assert (server["circuit"], server["in_use"], server["scanned"], server["workers"]) == (None, None, None, [])
+
+
+def test_every_rule_that_names_a_profile_is_told_in_the_order_of_the_rules() -> None:
+    rest = scanning()
+    document = {"rules": [{"name": "two", "match": {"recipients": ["*@y.example"]}, "relay": {"profile": "exchange"}}]}
+    assert rest.client().post("/api/v1/config/apply", json=document).status_code == 200
+    assert rest.client().get("/api/v1/server-profiles/exchange/state").json()["rules"] == ["two", "scanned", "inbound"]
