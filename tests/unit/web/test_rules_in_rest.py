@@ -70,7 +70,7 @@ def test_all_faults_of_a_rule_are_told_in_the_words_of_the_core() -> None:
     core = {(fault.field.removeprefix("rules[1]."), fault.rule, fault.remedy) for fault in told}
     problem = _json(rest.client().post("/api/v1/rules", json=rule), 422)
     fields = [error["field"] for error in problem["errors"]]
-    assert set(fields) >= {"name", "direction", "match.clients[0]", "relay.profile", "scan", "nonsense"}
+    assert set(fields) >= {"name", "direction", "match.clients[0]", "relay.profile", "scan.profiles", "nonsense"}
     said = {(error["field"], error["rule"], error["remedy"]) for error in problem["errors"]}
     assert {each for each in said if each[0] != "name"} == {each for each in core if each[0] != "name"}
     assert _names(rest) == ["old", "inbound"]
