@@ -166,8 +166,8 @@ def get_profile_state(tools: Tools, name: str) -> Json:
     """At most two seconds old. Times are epoch seconds; `circuit` is `open`, `half-open` or `closed`, null while no
     worker has told. An endpoint, its limit and what is in use belong to all profiles that name it. `times` are of the
     last 5 to 10 minutes. Of a scan profile `scanned` counts mails in the place of `relayed`, and what only next hops
-    have (`limit`, `idle`, `reuse`, `times`, `certificate`, `also_used_by`) is left out; `in_use` and `scanned` are null
-    while no worker has told, and always of a vault. docs/operations.md has the meaning of every fact."""
+    have (`limit`, `idle`, `reuse`, `times`, `certificate`, `also_used_by`) is left out; `in_use` and `scanned` are
+    null while no worker has told, and always of a vault. docs/operations.md has the meaning of every fact."""
     document = stored_profile(tools, name).document
     return Json(whole_state(tools, tools.inventory.load(), document))
 

@@ -106,7 +106,7 @@ def test_a_disclaimer_stands_at_the_head_as_information_unless_it_says_otherwise
     assert (found.on, found.position, found.style) == (frozenset(), Position.HEAD, Style.INFORMATION)
     found, faults = disclaimer(on=["clean"], position="end", style="critical", text="Two\nlines")
     assert faults == []
-    assert (found.on, found.position, found.style) == ({Case.CLEAN}, Position.END, Style.CRITICAL)
+    assert (found.on, found.position, found.style) == (frozenset({Case.CLEAN}), Position.END, Style.CRITICAL)
     assert fill(found.text, {}) == "Two\nlines"
 
 

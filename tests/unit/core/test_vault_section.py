@@ -14,7 +14,7 @@ SANITIZING = ScanSection(("core",), sanitize=True)
 NEEDED = {"profile": "vault", "attachments": "all"}
 
 
-def parsed(scan: ScanSection | None = SCAN, **given: object) -> tuple[VaultSection | None, list[Fault]]:
+def parsed(scan: ScanSection | None = SCAN, /, **given: object) -> tuple[VaultSection | None, list[Fault]]:
     faults: list[Fault] = []
     return parse_vault({**NEEDED, **given}, PATH, faults, scan), faults
 
@@ -26,7 +26,7 @@ def test_what_is_left_out_has_its_default() -> None:
 def test_every_setting_is_read() -> None:
     given = {"attachments": "larger-than 10MiB", "remove": True, "expires_days": 30, "on_failed": "bypass"}
     section = VaultSection("vault", Attachments(Which.LARGER, 10 * 1024 * 1024), True, 30, OnFailed.BYPASS)
-    assert parsed(**given) == (section, [])
+    assert parsed(SCAN, **given) == (section, [])
     assert {*NEEDED, *given} == {spec.name for spec in VAULT_FIELDS}, "a new setting belongs here"
 
 
@@ -93,7 +93,7 @@ _CHOICES = "The value must be all, blocked, sanitized, or larger-than with a siz
 def test_a_fault_names_field_and_value_and_what_would_be_right(
     given: dict[str, object], field: str, value: str, rule: str, remedy: str
 ) -> None:
-    assert parsed(**given)[1] == [Fault(f"{PATH}.{field}", value, rule, remedy)]
+    assert parsed(SCAN, **given)[1] == [Fault(f"{PATH}.{field}", value, rule, remedy)]
 
 
 @pytest.mark.parametrize("attachments", ["blocked", "sanitized"])

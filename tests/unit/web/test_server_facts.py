@@ -162,6 +162,12 @@ def test_of_a_vault_workers_tell_nothing() -> None:
 
 def test_every_rule_that_names_a_profile_is_told_in_the_order_of_the_rules() -> None:
     rest = scanning()
-    document = {"rules": [{"name": "two", "match": {"recipients": ["*@y.example"]}, "relay": {"profile": "exchange"}}]}
+    document = {
+        "rules": [{"name": "two", "match": {"recipients": ["*@y.example"]}, "relay": {"profile": "exchange"}}]
+    }
     assert rest.client().post("/api/v1/config/apply", json=document).status_code == 200
-    assert rest.client().get("/api/v1/server-profiles/exchange/state").json()["rules"] == ["two", "scanned", "inbound"]
+    assert rest.client().get("/api/v1/server-profiles/exchange/state").json()["rules"] == [
+        "two",
+        "scanned",
+        "inbound",
+    ]
