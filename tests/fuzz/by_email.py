@@ -27,7 +27,9 @@ def seen(octets: bytes, *, newer: bool) -> list[Seen]:
     """All its leaves. `newer`: by the newer of the two parsers (policy `default`); else by that of `compat32`."""
     try:
         message: Message = (
-            email.message_from_bytes(octets, policy=email.policy.default) if newer else email.message_from_bytes(octets)
+            email.message_from_bytes(octets, policy=email.policy.default)
+            if newer
+            else email.message_from_bytes(octets)
         )
         parts = list(message.walk())
     except _FAULTS:

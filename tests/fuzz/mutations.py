@@ -23,29 +23,92 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+\Z")
 
 _ENCODINGS = (
     *(b"base64", b"BASE64", b"base64 ", b'"base64"', b"base64; x=y", b"(c) base64", b"base64 (c)", b"x-base64"),
-    *(b"base64,", b"bas\r\n e64", b"quoted-printable", b"Quoted-Printable", b"quoted-printable;", b"quoted_printable"),
-    *(b"7bit", b"8bit", b"binary", b"7-bit", b"", b"none", b"x-uuencode", b"uuencode", b"uue", b"x-uue", b"x-yencode"),
+    *(
+        b"base64,",
+        b"bas\r\n e64",
+        b"quoted-printable",
+        b"Quoted-Printable",
+        b"quoted-printable;",
+        b"quoted_printable",
+    ),
+    *(
+        b"7bit",
+        b"8bit",
+        b"binary",
+        b"7-bit",
+        b"",
+        b"none",
+        b"x-uuencode",
+        b"uuencode",
+        b"uue",
+        b"x-uue",
+        b"x-yencode",
+    ),
     *(b"base64 quoted-printable", b"base 64", b"\x00base64", b"base64\x00", b"=?utf-8?q?base64?=", b"mac-binhex40"),
 )
 _TYPES = (
     *(b"text/plain", b"text/html; charset=utf-16", b"TEXT/HTML", b"text", b"text/", b"/", b"", b"message/rfc822"),
-    *(b"message/partial; id=a; number=1; total=2", b"message/external-body", b"message/delivery-status", b"message/news"),
-    *(b"application/octet-stream; name=a.exe", b"application/zip", b"multipart/mixed", b"multipart/digest; boundary=b"),
+    *(
+        b"message/partial; id=a; number=1; total=2",
+        b"message/external-body",
+        b"message/delivery-status",
+        b"message/news",
+    ),
+    *(
+        b"application/octet-stream; name=a.exe",
+        b"application/zip",
+        b"multipart/mixed",
+        b"multipart/digest; boundary=b",
+    ),
     *(b"multipart/mixed; boundary=b", b'multipart/related; boundary="b"', b'multipart/mixed; boundary=""'),
     *(b"multipart/mixed; boundary=b; boundary=c", b"multipart/x-y; boundary*0=b", b"text/plain; boundary=b"),
     *(b"application/ms-tnef", b"text/rfc822-headers", b"message/global", b"text/plain; charset=utf-7", b"image/png"),
-    *(b'text/plain; charset="utf-8', b"multipart/alternative;boundary=(c)b", b"multipart/mixed boundary=b", b"a/b c/d"),
+    *(
+        b'text/plain; charset="utf-8',
+        b"multipart/alternative;boundary=(c)b",
+        b"multipart/mixed boundary=b",
+        b"a/b c/d",
+    ),
     *(b"message/rfc822; x=y", b"multipart/signed; boundary=b", b"text/x-uuencode", b"application/mac-binhex40"),
 )
 _DISPOSITIONS = (
-    *(b"attachment", b"inline", b"attachment; filename=a.exe", b'attachment; filename="a.exe', b"", b"x; filename=a.js"),
+    *(
+        b"attachment",
+        b"inline",
+        b"attachment; filename=a.exe",
+        b'attachment; filename="a.exe',
+        b"",
+        b"x; filename=a.js",
+    ),
     *(b"attachment; filename*=utf-8''a%2Eexe", b"attachment; filename*0=a.e; filename*1=xe", b"filename=a.exe"),
-    *(b"attachment; filename*1=xe; filename*0=a.e", b'attachment; filename="=?utf-8?b?YS5leGU=?="', b"attachment; name=a"),
-    *(b"attachment; filename=a.txt; filename=a.exe", b'attachment; filename="a.exe"; filename*=utf-8\'\'a.txt'),
-    *(b"attachment; filename = a.exe", b"attachment filename=a.exe", b"attachment; filename=(c)a.exe", b'"attachment"'),
-    *(b"attachment; filename=a b.exe", b"attachment; filename='a.exe'", b'attachment; filename="a.exe\\"', b"a;;filename=b"),
-    *(b"attachment; filename*0*=utf-8''a%2; filename*1*=Eexe", b"attachment; FILENAME=a.exe", b"attachment;\tfilename=a"),
-    *(b"attachment; filename*=a.exe", b"attachment; filename*00=a; filename*01=.exe", b"attachment; filename=\xe4.exe"),
+    *(
+        b"attachment; filename*1=xe; filename*0=a.e",
+        b'attachment; filename="=?utf-8?b?YS5leGU=?="',
+        b"attachment; name=a",
+    ),
+    *(b"attachment; filename=a.txt; filename=a.exe", b"attachment; filename=\"a.exe\"; filename*=utf-8''a.txt"),
+    *(
+        b"attachment; filename = a.exe",
+        b"attachment filename=a.exe",
+        b"attachment; filename=(c)a.exe",
+        b'"attachment"',
+    ),
+    *(
+        b"attachment; filename=a b.exe",
+        b"attachment; filename='a.exe'",
+        b'attachment; filename="a.exe\\"',
+        b"a;;filename=b",
+    ),
+    *(
+        b"attachment; filename*0*=utf-8''a%2; filename*1*=Eexe",
+        b"attachment; FILENAME=a.exe",
+        b"attachment;\tfilename=a",
+    ),
+    *(
+        b"attachment; filename*=a.exe",
+        b"attachment; filename*00=a; filename*01=.exe",
+        b"attachment; filename=\xe4.exe",
+    ),
 )
 _FIELDS = (
     (b"Content-Transfer-Encoding", _ENCODINGS),
@@ -59,11 +122,41 @@ _NAMES = (
 _FILE_NAMES = (
     *(b"a.exe", b'"a.exe"', b'"a.exe', b'a.exe"', b'"a\\.exe"', b"'a.exe'", b"a.exe ", b'"a.exe "', b'"a.txt.exe."'),
     *(b"=?utf-8?q?a=2Eexe?=", b'"=?utf-8?b?YS5leGU=?="', b'"=?utf-8?q?a=2E?= =?utf-8?q?exe?="', b"utf-8''a%2Eexe"),
-    *(b"a%2Eexe", b'"a;b.exe"', b"a;b.exe", b'"a" b.exe', b"(c)a.exe", b"a.exe(c)", b'"C:\\\\a.exe"', b'"../a.exe"', b'""'),
-    *(b'"\xc3\xa4.exe"', b'"\xe4.exe"', b'"a\x00.exe"', b'"a\r\n .exe"', b'"\xe2\x80\xaeexe.a"', b'"a.\xef\xbd\x85xe"'),
+    *(
+        b"a%2Eexe",
+        b'"a;b.exe"',
+        b"a;b.exe",
+        b'"a" b.exe',
+        b"(c)a.exe",
+        b"a.exe(c)",
+        b'"C:\\\\a.exe"',
+        b'"../a.exe"',
+        b'""',
+    ),
+    *(
+        b'"\xc3\xa4.exe"',
+        b'"\xe4.exe"',
+        b'"a\x00.exe"',
+        b'"a\r\n .exe"',
+        b'"\xe2\x80\xaeexe.a"',
+        b'"a.\xef\xbd\x85xe"',
+    ),
 )
 _STARS = (b"", b"*", b"*0", b"*0*", b"*1", b"*1*", b"*2", b"*00", b"*9", b"**", b" ")
-_BREAKS = (b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\n\r\n", b"\x0b", b"\x0c", b"\x00", b"\x85", b"\x1c", b" \r\n", b"\t\r\n")
+_BREAKS = (
+    b"\n",
+    b"\r",
+    b"\r\r\n",
+    b"\n\r",
+    b"\r\n\r\n",
+    b"\x0b",
+    b"\x0c",
+    b"\x00",
+    b"\x85",
+    b"\x1c",
+    b" \r\n",
+    b"\t\r\n",
+)
 _TOKENS = (
     *(b"\r\n\r\n", b"\r\n", b"\n", b"\r", b"\t", b" ", b"\x00", b";", b":", b'"', b"=", b"--", b"(", b")", b"\\", b"\xff"),
     *(b"--b\r\n", b"--b--\r\n", b"\r\n--b\r\n\r\n", b"begin 644 a.exe\r\n#4$L#\r\nend\r\n", b"=?utf-8?b?YQ==?=", b"\r\n \r\n"),
@@ -109,7 +202,9 @@ def field_name_mangled(octets: bytes, chance: Random) -> bytes:
         return octets
     name = found.group(1)
     rest = found.group().partition(b":")[2]
-    new = chance.choice(_NAMES) % (chance.choice((name, name.upper(), name.replace(b"-", b"_"), name[:-1], name + b"s")))
+    new = chance.choice(_NAMES) % (
+        chance.choice((name, name.upper(), name.replace(b"-", b"_"), name[:-1], name + b"s"))
+    )
     return _replaced(octets, found, new + rest)
 
 
@@ -130,9 +225,32 @@ def delimiter_changed(octets: bytes, chance: Random) -> bytes:
     line = text.rstrip(b"\r\n")
     end = text[len(line) :]
     ways = (
-        *(b"", text + text, line + b"--" + end, line.removesuffix(b"--") + end, b" " + text, b"\t" + text, line + b" " + end),
-        *(line + b"x" + end, line[:-1] + end, line.upper() + end, line.lower() + end, b"\r\n" + text, b"-" + text, text[1:]),
-        *(line + b"\x00" + end, line.replace(b"--", b"-- ", 1) + end, line + b"\t" + end, b"\x0b" + text, line, end + line),
+        *(
+            b"",
+            text + text,
+            line + b"--" + end,
+            line.removesuffix(b"--") + end,
+            b" " + text,
+            b"\t" + text,
+            line + b" " + end,
+        ),
+        *(
+            line + b"x" + end,
+            line[:-1] + end,
+            line.upper() + end,
+            line.lower() + end,
+            b"\r\n" + text,
+            b"-" + text,
+            text[1:],
+        ),
+        *(
+            line + b"\x00" + end,
+            line.replace(b"--", b"-- ", 1) + end,
+            line + b"\t" + end,
+            b"\x0b" + text,
+            line,
+            end + line,
+        ),
         *(text + end, line + b";x" + end, line + b"\r" + end, b">" + text),
     )
     return _replaced(octets, found, chance.choice(ways))
@@ -157,11 +275,27 @@ def boundary_changed(octets: bytes, chance: Random) -> bytes:
     ways = (
         *(b"boundary=" + bare, b'boundary="' + bare + b'"', b'boundary="' + bare, b"boundary=" + bare + b'"'),
         *(b"boundary =" + given, b"boundary= " + given, b"BOUNDARY=" + given, b"boundary=(c)" + given, b"boundary"),
-        *(b"boundary*=us-ascii''" + bare, b"boundary*0=" + bare[:half] + b"; boundary*1=" + bare[half:], b"boundary="),
+        *(
+            b"boundary*=us-ascii''" + bare,
+            b"boundary*0=" + bare[:half] + b"; boundary*1=" + bare[half:],
+            b"boundary=",
+        ),
         *(b"boundary=" + given + b"; boundary=x", b"boundary=x; boundary=" + given, b'boundary="' + bare + b' "'),
-        *(b'boundary="' + bare[:half] + b"\\" + bare[half:] + b'"', b"boundary=" + bare + b"(c)", b"boundary='" + bare + b"'"),
-        *(b'boundary="' + bare[:half] + b"\r\n " + bare[half:] + b'"', b"boundary=" + bare[:half], b"x-boundary=" + given),
-        *(b'boundary="' + bare + b'--"', b"boundary=" + bare[:half] + b'"' + bare[half:] + b'"', b"boundary:" + given),
+        *(
+            b'boundary="' + bare[:half] + b"\\" + bare[half:] + b'"',
+            b"boundary=" + bare + b"(c)",
+            b"boundary='" + bare + b"'",
+        ),
+        *(
+            b'boundary="' + bare[:half] + b"\r\n " + bare[half:] + b'"',
+            b"boundary=" + bare[:half],
+            b"x-boundary=" + given,
+        ),
+        *(
+            b'boundary="' + bare + b'--"',
+            b"boundary=" + bare[:half] + b'"' + bare[half:] + b'"',
+            b"boundary:" + given,
+        ),
         *(b"boundary=" + bare + b"\x00x", b'boundary="=?us-ascii?q?' + bare + b'?="', b"boundary=" + bare + b",x"),
     )
     return _replaced(octets, found, chance.choice(ways))
@@ -250,7 +384,9 @@ def line_ends_changed(octets: bytes, chance: Random) -> bytes:
 def empty_line_changed(octets: bytes, chance: Random) -> bytes:
     """Between header and body: none, two, or one with white space in it."""
     found = _one(_EMPTY_LINE, octets, chance)
-    new = chance.choice((b"\r\n", b"\r\n \r\n", b"\r\n\t\r\n", b"\r\n\r\n\r\n", b"\r\n\x00\r\n", b"\n\n", b"\r\r", b"\r\n \r\n\r\n"))
+    new = chance.choice(
+        (b"\r\n", b"\r\n \r\n", b"\r\n\t\r\n", b"\r\n\r\n\r\n", b"\r\n\x00\r\n", b"\n\n", b"\r\r", b"\r\n \r\n\r\n")
+    )
     return _replaced(octets, found, new)
 
 
@@ -288,7 +424,11 @@ def lines_shuffled(octets: bytes, chance: Random) -> bytes:
 
 
 def cut(octets: bytes, chance: Random) -> bytes:
-    return octets[: chance.randint(0, len(octets))] if chance.random() < 0.5 else octets[chance.randint(0, len(octets)) :]
+    return (
+        octets[: chance.randint(0, len(octets))]
+        if chance.random() < 0.5
+        else octets[chance.randint(0, len(octets)) :]
+    )
 
 
 def token_put_in(octets: bytes, chance: Random) -> bytes:

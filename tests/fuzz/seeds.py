@@ -129,14 +129,14 @@ def alternative() -> bytes:
     message = EmailMessage()
     message.set_content("text\n")
     message.add_alternative("<p>täxt <img src='cid:a@b'></p>\n", subtype="html", cte="quoted-printable")
-    message.get_payload()[1].add_related(SECRET, "image", "gif", cid="<a@b>", filename="a.gif")  # type: ignore[index, union-attr, call-arg]
+    message.get_payload()[1].add_related(SECRET, "image", "gif", cid="<a@b>", filename="a.gif")  # type: ignore[index, union-attr]
     return octets(message)
 
 
 def named() -> bytes:
     return (
         b'Content-Type: multipart/mixed; boundary="n"\r\n\r\n--n\r\nContent-Disposition: attachment;\r\n'
-        b' filename*0*=utf-8\'\'%e2%82%ac; filename*1="uro.e"; filename*2=xe\r\n\r\nMZ\r\n--n\r\n'
+        b" filename*0*=utf-8''%e2%82%ac; filename*1=\"uro.e\"; filename*2=xe\r\n\r\nMZ\r\n--n\r\n"
         b'Content-Type: application/zip; name="=?utf-8?q?l=C3=A4uft=2Ezip?="\r\n\r\nPK\r\n--n\r\n'
         b'Content-Disposition: attachment; filename="a\\"b.exe"\r\nContent-Type: text/plain; name=other.txt\r\n\r\n\r\n'
         b"--n--\r\n"

@@ -32,6 +32,8 @@ _GAUGES = {
 _COUNTERS = {
     "received": "mails accepted since the worker started",
     "relayed": "recipients relayed since the worker started",
+    "scanned": "mails scanned for the recipients of one rule since the worker started",
+    "found_bad": "those of them in which something was found",
 }
 
 
