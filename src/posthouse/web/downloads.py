@@ -1,6 +1,6 @@
 """Octets of others as a download: never shown, never run, and with a name that cannot break the header.
 
-Standards: RFC 6266 section 4 (Content-Disposition); RFC 8187 section 3.2 (names beyond ASCII).
+Standards: RFC 6266 section 4.3 (Content-Disposition); RFC 8187 section 3.2 (names beyond ASCII).
 """
 
 from collections.abc import Iterator

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
@@ -21,7 +20,7 @@ from posthouse.web.mails import Cursor, Forward, Limit, MailPath, Moment, RuleNa
 from posthouse.web.problems import Json, Problem
 from posthouse.web.quarantine import content_of, plain
 from posthouse.web.queue import REPORTED, target_faults
-from posthouse.web.schemas import problem
+from posthouse.web.schemas import Responses, problem
 from posthouse.web.tools import Tools, WebTools
 
 reading = guarded(Right.MAILS_READ)
@@ -140,17 +139,27 @@ def get_content(tools: Tools, mail_id: MailPath) -> StreamingResponse:
     return download(begun(plain(content)), f"{mail_id}.eml")
 
 
-@steering.post(
-    "/failed/{action}",
-    summary="Retry, reroute or delete failed emails",
-    responses={
+def _steered(action: Action) -> None:
+    """A path of its own for each act, as in the quarantine."""
+
+    async def carry_out(tools: Tools, key: CurrentKey, body: FailedAct) -> Json:
+        """A command goes to all workers. Nothing is done at all while a sender has been told: they may have sent it
+        again by another way."""
+        return await _act(tools, key, action, body)
+
+    told: Responses = {
         200: REPORTED,
         409: problem("`told` lists the mails whose senders were told that they failed; `even_if_told` does it"),
-    },
-)
-async def act_on_failed(tools: Tools, key: CurrentKey, action: Annotated[Action, Path()], body: FailedAct) -> Json:
-    """A command goes to all workers. Nothing is done at all while a sender has been told: they may have sent it again
-    by another way."""
+    }
+    summary = f"{action.capitalize()} failed emails"
+    steering.post(f"/failed/{action}", name=f"failed_{action}", summary=summary, responses=told)(carry_out)
+
+
+for _action in get_args(Action):
+    _steered(_action)
+
+
+async def _act(tools: WebTools, key: Key, action: Action, body: FailedAct) -> Json:
     refuse(await run_in_threadpool(_faults, tools, action, body))
     if action == "delete":
         return await act_on(tools, key, KeptAct.DELETE, body.mails, KeptOptions(reason=body.reason))

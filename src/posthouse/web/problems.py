@@ -121,8 +121,10 @@ async def _on_http(request: Request, exception: Exception) -> Json:
 def _allowed(request: Request) -> list[str]:
     """The methods of this path that OpenAPI tells of; Starlette names those of one route only."""
     found: set[str] = set()
-    for path, operations in request.app.openapi()["paths"].items():
-        if compile_path(path)[0].match(request.scope["path"]):
+    paths = request.app.openapi()["paths"]
+    asked = request.scope["path"]
+    for path, operations in ({asked: paths[asked]} if asked in paths else paths).items():
+        if compile_path(path)[0].match(asked):
             found |= {method.upper() for method in operations}
     return sorted(found)
 

@@ -19,7 +19,7 @@ from posthouse.web.mail_view import VIEW, part_octets, view_of
 from posthouse.web.mails import Cursor, Forward, Limit, MailPath, Moment, RuleName, Sender, Subject, epoch, paged
 from posthouse.web.problems import Json, Problem
 from posthouse.web.queue import REPORTED
-from posthouse.web.schemas import problem
+from posthouse.web.schemas import Responses, problem
 from posthouse.web.tools import Tools, WebTools
 from posthouse.web.viewing import UNREAD, CurrentViewing
 
@@ -29,7 +29,6 @@ releasing = guarded(Right.QUARANTINE_RELEASE)
 steering = guarded(Right.QUARANTINE_STEER)
 
 Cause = Literal["", "blocked", "policy", "encrypted", "ambiguous", "failed", "sanitized"]
-Action = Literal["forward", "rescan", "pin", "unpin", "delete"]
 PartPath = Annotated[str, Path(max_length=200, pattern=r"^[0-9.]*$", description="of the part, such as 1.2")]
 
 ROW: dict[str, object] = {
@@ -162,29 +161,32 @@ async def release(tools: Tools, key: CurrentKey, body: ActBody) -> Json:
     return await _act(tools, key, KeptAct.RELEASE, body)
 
 
-@steering.post(
-    "/quarantine/{action}",
-    summary="Forward, rescan, pin, unpin or delete mails in quarantine",
-    responses={200: REPORTED, 409: problem("There is no key to seal the passwords with")},
-)
-async def act_on_quarantine(tools: Tools, key: CurrentKey, action: Annotated[Action, Path()], body: ActBody) -> Json:
-    """A command goes to all workers; a scan may take longer than the answer. The trail of each mail tells what came
-    of it."""
-    return await _act(tools, key, _ACTS[action], body)
-
-
-_ACTS: Mapping[str, KeptAct] = {
-    "forward": KeptAct.FORWARD,
-    "rescan": KeptAct.RESCAN,
-    "pin": KeptAct.PIN,
-    "unpin": KeptAct.UNPIN,
-    "delete": KeptAct.DELETE,
-}
-
-
 async def _act(tools: WebTools, key: CurrentKey, act: KeptAct, body: ActBody) -> Json:
     refuse(option_faults(tools, act, body))
     return await act_on(tools, key, act, body.mails, options_of(body))
+
+
+def _steered(action: str, act: KeptAct) -> None:
+    """A path of its own for each act: else a mail whose id is such a word and the act would be one resource."""
+
+    async def carry_out(tools: Tools, key: CurrentKey, body: ActBody) -> Json:
+        """A command goes to all workers; a scan may take longer than the answer. The trail of each mail tells what
+        came of it."""
+        return await _act(tools, key, act, body)
+
+    told: Responses = {200: REPORTED, 409: problem("There is no key to seal the passwords with")}
+    summary = f"{action.capitalize()} mails in quarantine"
+    steering.post(f"/quarantine/{action}", name=f"quarantine_{action}", summary=summary, responses=told)(carry_out)
+
+
+for _action, _kind in (
+    ("forward", KeptAct.FORWARD),
+    ("rescan", KeptAct.RESCAN),
+    ("pin", KeptAct.PIN),
+    ("unpin", KeptAct.UNPIN),
+    ("delete", KeptAct.DELETE),
+):
+    _steered(_action, _kind)
 
 
 def content_of(tools: WebTools, found: Mapping[str, object]) -> Iterator[bytes]:
