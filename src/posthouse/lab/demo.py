@@ -21,6 +21,7 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
+from posthouse.lab.scanner import EICAR, DemoScanner
 from posthouse.lab.sink import Sink, SinkOptions
 
 _INVENTORY = """\
@@ -30,10 +31,16 @@ type = "smtp"
 servers = ["smtp://127.0.0.1:{first}", "smtp://127.0.0.1:{second}", "smtp://127.0.0.1:{third}"]
 preference = "failover"
 
+[[server_profiles]]
+name = "demo scanner"
+type = "clamav"
+servers = ["clamd://127.0.0.1:{scanner}"]
+
 [[rules]]
 name = "demo inbound"
 direction = "inbound"
 match = {{ clients = ["127.0.0.0/8"], recipients = ["*@demo.example"] }}
+scan = {{ profiles = ["demo scanner"] }}
 relay = {{ profile = "demo next hops" }}
 """
 _CONFIG = """\
@@ -68,10 +75,12 @@ class _Demo:
         sinks = [Sink(SinkOptions()) for _ in range(3)]
         for sink in sinks:
             await sink.start()
+        scanner = DemoScanner()
+        await scanner.start()
         (self._folder / "posthouse.toml").write_text(_CONFIG, encoding="utf-8")
         first, second, third = (sink.port for sink in sinks)
         (self._folder / "inventory.toml").write_text(
-            _INVENTORY.format(first=first, second=second, third=third), encoding="utf-8"
+            _INVENTORY.format(first=first, second=second, third=third, scanner=scanner.port), encoding="utf-8"
         )
         process = await self._start_node()
         try:
@@ -84,6 +93,11 @@ class _Demo:
             await self._show(await self._send("Failover", "hello@demo.example"))
             say("\n3. A recipient that no rule names is refused before its mail is taken.")
             say(f"   {await self._refused('stranger@elsewhere.example')}", markup=False)
+            say("\n4. A mail with the EICAR test file is found by the demo's scanner, and quarantined.")
+            detail = await self._detail(await self._send("Not harmless", "hello@demo.example", EICAR))
+            recipients = detail["recipients"]
+            assert isinstance(recipients, list)
+            say(f"   {detail['status']}: {recipients[0]['detail']}", markup=False)
             if not self._once:
                 say("\nSend your own, then Ctrl-C to end:")
                 say(f"  swaks --server {self._smtp()} --from me@example.org --to you@demo.example", markup=False)
@@ -96,6 +110,7 @@ class _Demo:
                 await process.wait()
             for sink in sinks[1:]:
                 await sink.stop()
+            await scanner.stop()
 
     async def _start_node(self) -> asyncio.subprocess.Process:
         folder = self._folder
@@ -120,11 +135,13 @@ class _Demo:
         assert isinstance(addresses, list)
         return str(addresses[0])
 
-    async def _send(self, subject: str, to: str) -> str:
+    async def _send(self, subject: str, to: str, attached: bytes = b"") -> str:
         """Sends one mail; returns its id, as the 250 told it."""
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = "newcomer@example.org", to, subject
         message.set_content("Sent by posthouse demo.\n")
+        if attached:
+            message.add_attachment(attached, "application", "octet-stream", filename="eicar.com")
 
         def send() -> str:
             host, port = self._smtp().rsplit(":", 1)
